@@ -1,0 +1,137 @@
+"""A grid and the classes in, an empty map store out; tiles of the map are written into it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+import zarr
+from jaxtyping import UInt8
+from odc.geo.geobox import GeoBox
+
+from cube.errors import InputError
+from cube.spec import Region
+from cube.store import SCHEMA, StoredVariable, create_store, read_attributes
+
+UNCLASSIFIED = 0
+"""Map value of pixels that could not be classified."""
+
+QUALITY_NODATA = 255
+"""Stored value of the quality layers where nothing was classified."""
+
+QUALITY_SCALE = 0.004
+"""Physical value of one stored unit of `confidence` and `margin`: 0..250 is 0..1."""
+
+LAYERS: dict[str, dict[str, Any]] = {
+    "confidence": {"long_name": "probability of the class that was chosen"},
+    "margin": {"long_name": "probability of the class that was chosen less the runner-up's"},
+    "months_observed": {"long_name": "months with at least one clear look"},
+}
+"""The quality layers beside `species`, with their CF attributes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapClass:
+    """One entry of a map's legend."""
+
+    value: int
+    """Map value, 1..254."""
+    name: str
+    """Class name as the reference data spells it."""
+    color: str
+    """Colour as `#rrggbb`."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.value <= 254:
+            raise InputError(f"class {self.name!r} has map value {self.value}; expected 1..254")
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.color):
+            raise InputError(f"class {self.name!r} has color {self.color!r}; expected '#rrggbb'")
+
+
+def create_map(
+    path: Path,
+    *,
+    geobox: GeoBox,
+    classes: tuple[MapClass, ...],
+    tile: int,
+    chunk: int,
+    zarr_format: Literal[2, 3] = 3,
+    title: str = "canopycube map",
+) -> None:
+    """Allocate an empty map at `path`: `species` and the quality layers, all nodata, (y, x)."""
+    height, width = geobox.shape
+    shards = (tile, tile) if zarr_format == 3 else None
+
+    def layer(fill_value: int, attributes: Mapping[str, Any]) -> StoredVariable:
+        return StoredVariable(
+            dims=("y", "x"),
+            shape=(height, width),
+            dtype="uint8",
+            fill_value=fill_value,
+            chunks=(chunk, chunk),
+            shards=shards,
+            attributes=attributes,
+        )
+
+    flags = {
+        "flag_values": [item.value for item in classes],
+        "flag_meanings": " ".join(re.sub(r"\s+", "_", item.name) for item in classes),
+        "flag_colors": " ".join(item.color for item in classes),
+    }
+    scaled = {"scale_factor": QUALITY_SCALE, "add_offset": 0.0, "units": "1"}
+    create_store(
+        path,
+        geobox=geobox,
+        variables={
+            "species": layer(UNCLASSIFIED, {"long_name": "species or land-cover class", **flags}),
+            "confidence": layer(QUALITY_NODATA, {**LAYERS["confidence"], **scaled}),
+            "margin": layer(QUALITY_NODATA, {**LAYERS["margin"], **scaled}),
+            "months_observed": layer(QUALITY_NODATA, {**LAYERS["months_observed"], "units": "1"}),
+        },
+        coordinates={},
+        attributes={
+            "Conventions": "CF-1.11",
+            "title": title,
+            "canopycube": {
+                "schema": SCHEMA,
+                "kind": "map",
+                "classes": [
+                    {"value": item.value, "name": item.name, "color": item.color}
+                    for item in classes
+                ],
+                "tile": tile,
+            },
+        },
+        zarr_format=zarr_format,
+    )
+
+
+def map_classes(path: Path) -> tuple[MapClass, ...]:
+    """Return the legend of the map at `path`; `InputError` if there is no map."""
+    stored = read_attributes(path, kind="map")["classes"]
+    return tuple(MapClass(**item) for item in stored)
+
+
+def write_map_region(path: Path, region: Region, layers: Mapping[str, UInt8[np.ndarray, "y x"]]) -> None:
+    """Write one tile of every layer of a map; writing it twice changes nothing."""
+    group = zarr.open_group(path, mode="r+")
+    for name, block in layers.items():
+        array = group[name]
+        assert isinstance(array, zarr.Array)  # create_map allocated it
+        array[region.rows, region.columns] = block
+
+
+def open_map(path: str | Path) -> xr.Dataset:
+    """Open a map lazily: `species` as stored uint8, quality layers as stored units.
+
+    Dims (y, x), CRS ready for `.rio` and `.odc`; the legend is `map_classes(path)`.
+    Raises `InputError` if there is no map at `path`.
+    """
+    path = Path(path)
+    tile = int(read_attributes(path, kind="map")["tile"])
+    return xr.open_zarr(
+        path, chunks={"y": tile, "x": tile}, mask_and_scale=False, decode_coords="all"
+    )

@@ -1,0 +1,161 @@
+"""What a cube will be, declared before any pixel is read: grid, months, bands, tiles, chunks."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from cube.bands import BANDS
+from cube.errors import InputError
+from cube.months import Month
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Region:
+    """A rectangle of whole pixels of a grid: the place of one tile in a store."""
+
+    row: int
+    """Row of the tile in the tile grid, from the top."""
+    column: int
+    """Column of the tile in the tile grid, from the left."""
+    top: int
+    """First row of pixels."""
+    left: int
+    """First column of pixels."""
+    height: int
+    """Rows of pixels (smaller in the last row of tiles)."""
+    width: int
+    """Columns of pixels (smaller in the last column of tiles)."""
+
+    @property
+    def id(self) -> str:
+        """Name of the tile in ledgers and messages, e.g. `r0003c0012`."""
+        return f"r{self.row:04d}c{self.column:04d}"
+
+    @property
+    def rows(self) -> slice:
+        """The rows of pixels, for indexing the y axis."""
+        return slice(self.top, self.top + self.height)
+
+    @property
+    def columns(self) -> slice:
+        """The columns of pixels, for indexing the x axis."""
+        return slice(self.left, self.left + self.width)
+
+    def window(self, geobox: GeoBox) -> GeoBox:
+        """Return the part of `geobox` that this region covers."""
+        return geobox[self.rows, self.columns]
+
+
+def tile_regions(shape: tuple[int, int], tile: int) -> Iterator[Region]:
+    """Yield the tiles of a (y, x) raster row by row; those at the far edges may be smaller."""
+    height, width = shape
+    for row, top in enumerate(range(0, height, tile)):
+        for column, left in enumerate(range(0, width, tile)):
+            yield Region(
+                row=row,
+                column=column,
+                top=top,
+                left=left,
+                height=min(tile, height - top),
+                width=min(tile, width - left),
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CubeSpec:
+    """The declared shape of a cube: everything that decides where a value is stored."""
+
+    geobox: GeoBox
+    """The grid: CRS, transform and (y, x) shape. It is the only truth about coordinates."""
+    months: tuple[Month, ...]
+    """The whole time axis, consecutive or not, ascending."""
+    bands: tuple[str, ...]
+    """Canonical band names, in storage order."""
+    tile: int = 512
+    """Edge of the unit of work in pixels; a multiple of `chunk`."""
+    chunk: int = 256
+    """Edge of a stored chunk in pixels."""
+    sharded: bool = True
+    """Store one object (shard) per tile instead of one per chunk; Zarr format 3 only."""
+    zarr_format: Literal[2, 3] = 3
+    """Zarr format of the store; 2 is what GDAL older than 3.12 can read."""
+
+    def __post_init__(self) -> None:
+        if self.geobox.crs is None or not self.geobox.crs.projected:
+            raise InputError(
+                f"the cube's grid is in {self.geobox.crs}; it needs a projected CRS in metres, "
+                "e.g. crs = 'utm' or 'EPSG:32633'"
+            )
+        if not self.months or list(self.months) != sorted(set(self.months)):
+            raise InputError("the cube's months must be given, ascending and without repeats")
+        if not self.bands or len(set(self.bands)) != len(self.bands):
+            raise InputError(f"the cube's bands {self.bands!r} are empty or repeat a band")
+        if unknown := [band for band in self.bands if band not in BANDS]:
+            raise InputError(f"bands {unknown!r} are not known; known are {', '.join(BANDS)}")
+        if self.chunk < 1 or self.tile % self.chunk:
+            raise InputError(f"tile {self.tile} is no multiple of chunk {self.chunk}")
+        if self.sharded and self.zarr_format == 2:
+            raise InputError("Zarr format 2 has no shards; set sharded = false")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Sizes of (time, band, y, x)."""
+        height, width = self.geobox.shape
+        return len(self.months), len(self.bands), height, width
+
+    @property
+    def chunks(self) -> tuple[int, int, int, int]:
+        """Sizes of one chunk in (time, band, y, x): one month, all bands.
+
+        A month is sliced without touching the others, and a tile of several chunks reads them
+        with no waste; `tests/benchmarks/layout.py` has the measurement behind the choice.
+        """
+        return 1, len(self.bands), self.chunk, self.chunk
+
+    @property
+    def shards(self) -> tuple[int, int, int, int] | None:
+        """Sizes of one shard in (time, band, y, x), one a tile; None where chunks are objects."""
+        return (len(self.months), len(self.bands), self.tile, self.tile) if self.sharded else None
+
+    def regions(self) -> tuple[Region, ...]:
+        """Return the tiles of the cube, row by row."""
+        return tuple(tile_regions(self.shape[2:], self.tile))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as plain JSON values."""
+        assert self.geobox.crs is not None  # refused in __post_init__
+        return {
+            "crs": self.geobox.crs.to_wkt(),
+            "transform": list(self.geobox.transform)[:6],
+            "shape": list(self.geobox.shape),
+            "months": [str(month) for month in self.months],
+            "bands": list(self.bands),
+            "tile": self.tile,
+            "chunk": self.chunk,
+            "sharded": self.sharded,
+            "zarr_format": self.zarr_format,
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "CubeSpec":
+        """Rebuild a spec from `to_json`; raises `InputError` if keys are missing or odd."""
+        try:
+            return cls(
+                geobox=GeoBox(
+                    tuple(stored["shape"]), Affine(*stored["transform"]), stored["crs"]
+                ),
+                months=tuple(Month.parse(month) for month in stored["months"]),
+                bands=tuple(stored["bands"]),
+                tile=stored["tile"],
+                chunk=stored["chunk"],
+                sharded=stored["sharded"],
+                zarr_format=stored["zarr_format"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"the cube's description is damaged ({error!r}): {json.dumps(stored)[:200]}"
+            ) from error
