@@ -8,9 +8,10 @@ import pyogrio
 import shapely
 import shapely.geometry
 from affine import Affine
-from odc.geo.crs import CRS, CRSError
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
+from pyproj.exceptions import CRSError
 
 from cube.errors import InputError
 
@@ -41,7 +42,9 @@ def area_from_file(path: Path) -> Geometry:
     try:
         meta, _, wkb, _ = pyogrio.raw.read(path, columns=[])
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
-        raise InputError(f"area file {str(path)!r} cannot be read as a vector file: {error}") from error
+        raise InputError(
+            f"area file {str(path)!r} cannot be read as a vector file: {error}"
+        ) from error
     shapes = [shape for shape in shapely.from_wkb(wkb) if shape is not None and not shape.is_empty]
     polygons = [shape for shape in shapes if shape.geom_type in ("Polygon", "MultiPolygon")]
     if not polygons:
@@ -55,7 +58,9 @@ def area_from_file(path: Path) -> Geometry:
 def parse_crs(text: str) -> CRS:
     """Return the CRS named by an EPSG code, WKT or PROJ text; `InputError` if there is none."""
     try:
-        return CRS(text)
+        crs = CRS(text)
+        epsg = crs.proj.to_epsg(min_confidence=70)  # WKT of the same zone in its short name
+        return CRS(f"EPSG:{epsg}") if epsg else crs
     except (CRSError, ValueError) as error:
         raise InputError(f"crs {text[:80]!r} is not known; expected e.g. 'EPSG:32633'") from error
 

@@ -22,8 +22,8 @@ UNCLASSIFIED = 0
 QUALITY_NODATA = 255
 """Stored value of the quality layers where nothing was classified."""
 
-QUALITY_SCALE = 0.004
-"""Physical value of one stored unit of `confidence` and `margin`: 0..250 is 0..1."""
+QUALITY_SCALE = 0.01
+"""Physical value of one stored unit of `confidence` and `margin`: whole percent."""
 
 LAYERS: dict[str, dict[str, Any]] = {
     "confidence": {"long_name": "probability of the class that was chosen"},
@@ -41,14 +41,14 @@ class MapClass:
     """Map value, 1..254."""
     name: str
     """Class name as the reference data spells it."""
-    color: str
+    colour: str
     """Colour as `#rrggbb`."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.value <= 254:
             raise InputError(f"class {self.name!r} has map value {self.value}; expected 1..254")
-        if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.color):
-            raise InputError(f"class {self.name!r} has color {self.color!r}; expected '#rrggbb'")
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.colour):
+            raise InputError(f"class {self.name!r} has colour {self.colour!r}; expected '#rrggbb'")
 
 
 def create_map(
@@ -79,7 +79,7 @@ def create_map(
     flags = {
         "flag_values": [item.value for item in classes],
         "flag_meanings": " ".join(re.sub(r"\s+", "_", item.name) for item in classes),
-        "flag_colors": " ".join(item.color for item in classes),
+        "flag_colours": " ".join(item.colour for item in classes),
     }
     scaled = {"scale_factor": QUALITY_SCALE, "add_offset": 0.0, "units": "1"}
     create_store(
@@ -99,7 +99,7 @@ def create_map(
                 "schema": SCHEMA,
                 "kind": "map",
                 "classes": [
-                    {"value": item.value, "name": item.name, "color": item.color}
+                    {"value": item.value, "name": item.name, "colour": item.colour}
                     for item in classes
                 ],
                 "tile": tile,
@@ -115,7 +115,9 @@ def map_classes(path: Path) -> tuple[MapClass, ...]:
     return tuple(MapClass(**item) for item in stored)
 
 
-def write_map_region(path: Path, region: Region, layers: Mapping[str, UInt8[np.ndarray, "y x"]]) -> None:
+def write_map_region(
+    path: Path, region: Region, layers: Mapping[str, UInt8[np.ndarray, "y x"]]
+) -> None:
     """Write one tile of every layer of a map; writing it twice changes nothing."""
     group = zarr.open_group(path, mode="r+")
     for name, block in layers.items():
@@ -132,6 +134,7 @@ def open_map(path: str | Path) -> xr.Dataset:
     """
     path = Path(path)
     tile = int(read_attributes(path, kind="map")["tile"])
-    return xr.open_zarr(
+    stored: xr.Dataset = xr.open_zarr(
         path, chunks={"y": tile, "x": tile}, mask_and_scale=False, decode_coords="all"
     )
+    return stored

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from affine import Affine
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from cube.bands import BANDS
@@ -50,19 +51,26 @@ class Region:
         return geobox[self.rows, self.columns]
 
 
-def tile_regions(shape: tuple[int, int], tile: int) -> Iterator[Region]:
-    """Yield the tiles of a (y, x) raster row by row; those at the far edges may be smaller."""
+def tile_region(shape: tuple[int, int], tile: int, row: int, column: int) -> Region:
+    """Return one tile of a (y, x) raster; those at the far edges may be smaller."""
     height, width = shape
-    for row, top in enumerate(range(0, height, tile)):
-        for column, left in enumerate(range(0, width, tile)):
-            yield Region(
-                row=row,
-                column=column,
-                top=top,
-                left=left,
-                height=min(tile, height - top),
-                width=min(tile, width - left),
-            )
+    top, left = row * tile, column * tile
+    return Region(
+        row=row,
+        column=column,
+        top=top,
+        left=left,
+        height=min(tile, height - top),
+        width=min(tile, width - left),
+    )
+
+
+def tile_regions(shape: tuple[int, int], tile: int) -> Iterator[Region]:
+    """Yield the tiles of a (y, x) raster row by row."""
+    rows, columns = (-(-size // tile) for size in shape)
+    for row in range(rows):
+        for column in range(columns):
+            yield tile_region(shape, tile, row, column)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +110,12 @@ class CubeSpec:
             raise InputError("Zarr format 2 has no shards; set sharded = false")
 
     @property
+    def crs(self) -> CRS:
+        """The CRS of the grid."""
+        assert self.geobox.crs is not None  # refused in __post_init__
+        return self.geobox.crs
+
+    @property
     def shape(self) -> tuple[int, int, int, int]:
         """Sizes of (time, band, y, x)."""
         height, width = self.geobox.shape
@@ -127,9 +141,8 @@ class CubeSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON values."""
-        assert self.geobox.crs is not None  # refused in __post_init__
         return {
-            "crs": self.geobox.crs.to_wkt(),
+            "crs": self.crs.to_wkt(),
             "transform": list(self.geobox.transform)[:6],
             "shape": list(self.geobox.shape),
             "months": [str(month) for month in self.months],
@@ -145,9 +158,7 @@ class CubeSpec:
         """Rebuild a spec from `to_json`; raises `InputError` if keys are missing or odd."""
         try:
             return cls(
-                geobox=GeoBox(
-                    tuple(stored["shape"]), Affine(*stored["transform"]), stored["crs"]
-                ),
+                geobox=GeoBox(tuple(stored["shape"]), Affine(*stored["transform"]), stored["crs"]),
                 months=tuple(Month.parse(month) for month in stored["months"]),
                 bands=tuple(stored["bands"]),
                 tile=stored["tile"],

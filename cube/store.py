@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from jaxtyping import Float32, Int16, UInt16
+from numcodecs import Blosc
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 from zarr.codecs import BloscCodec, BloscShuffle
@@ -109,9 +110,7 @@ class StoredVariable:
         self.fill_value, self.has_nodata = fill_value, has_nodata
         self.shards = shards
         # A chunk larger than the raster is cut to it, unless shards need it whole.
-        self.chunks = (
-            chunks if shards else tuple(map(min, chunks, (max(n, 1) for n in shape)))
-        )
+        self.chunks = chunks if shards else tuple(map(min, chunks, (max(n, 1) for n in shape)))
         self.attributes = dict(attributes)
 
 
@@ -183,8 +182,7 @@ def _allocate(group: zarr.Group, name: str, variable: StoredVariable) -> None:
     if group.metadata.zarr_format == 3:
         compressor: Any = BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle)
     else:
-        from numcodecs import Blosc  # format 2 knows codecs by numcodecs' own classes
-
+        # format 2 knows codecs by numcodecs' own classes
         compressor = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
     group.create_array(
         name,
@@ -219,7 +217,11 @@ def read_attributes(path: Path, *, kind: str) -> dict[str, Any]:
         ) from error
     ours = group.attrs.get("canopycube")
     if not isinstance(ours, dict) or ours.get("kind") != kind:
-        found = ours.get("kind", "another Zarr store") if isinstance(ours, dict) else "a foreign Zarr store"
+        found = (
+            ours.get("kind", "another Zarr store")
+            if isinstance(ours, dict)
+            else "a foreign Zarr store"
+        )
         raise InputError(f"{str(path)!r} exists and is {found}; expected a canopycube {kind}")
     if ours.get("schema") != SCHEMA:
         raise InputError(
@@ -261,7 +263,7 @@ def read_region(
     return np.asarray(reflectance), np.asarray(clear_count)
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array:
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     array = group[name]
     assert isinstance(array, zarr.Array)  # we allocated it
     return array
@@ -286,13 +288,18 @@ def open_cube(path: str | Path) -> xr.Dataset:
     return stored.assign(reflectance=decoded)
 
 
-def open_stored_cube(path: str | Path) -> xr.Dataset:
-    """Open a cube lazily with `reflectance` as stored: int16 units of 1e-4, nodata -32768."""
+def open_stored_cube(path: str | Path, *, whole_series: bool = False) -> xr.Dataset:
+    """Open a cube lazily with `reflectance` as stored: int16 units of 1e-4, nodata -32768.
+
+    One dask chunk per tile and month, or with `whole_series` one per tile with all months.
+    """
     path = Path(path)
     spec = read_spec(path)
-    chunks = {"time": 1, "band": -1, "y": spec.tile, "x": spec.tile}
+    chunks = {"time": -1 if whole_series else 1, "band": -1, "y": spec.tile, "x": spec.tile}
     # xarray alone would decode to float64: twice the memory for values of five digits
-    stored = xr.open_zarr(path, chunks=chunks, mask_and_scale=False, decode_coords="all")
+    stored: xr.Dataset = xr.open_zarr(
+        path, chunks=chunks, mask_and_scale=False, decode_coords="all"
+    )
     stored = stored.assign_coords(band=np.array(spec.bands))
     for name in ("reflectance", "clear_count"):
         stored[name].encoding.pop("chunks", None)  # the tile's chunks, not the store's, are ours
@@ -302,7 +309,7 @@ def open_stored_cube(path: str | Path) -> xr.Dataset:
 def decode(stored: Any) -> Any:
     """Return stored int16 units as float32 physical values, NaN for nodata; lazy if `stored` is."""
     if isinstance(stored, da.Array):
-        return stored.map_blocks(decode_block, dtype=np.float32)
+        return da.map_blocks(decode_block, stored, dtype=np.float32)
     return decode_block(stored)
 
 

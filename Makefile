@@ -1,0 +1,40 @@
+# Two commands do everything on a fresh machine with Python 3.11+ and make: `make demo`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt
+
+.PHONY: demo test test-slow lint format clean
+
+demo: $(VENV)/.core ## simulate a forest and map its species
+	$(BIN)/canopycube demo demo
+
+test: $(VENV)/.dev ## run the tests
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+
+test-slow: $(VENV)/.dev ## run the long tests too
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/.dev ## everything that is checked without running the code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	$(UV) torch # first, at the constrained version: resolved later, it may bring gigabytes of CUDA
+	$(UV) -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(UV) -e ".[dev]"
+	touch $@

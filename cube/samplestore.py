@@ -1,0 +1,85 @@
+"""Samples in, a Zarr store out that appears whole or not at all; and back."""
+
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec, BloscShuffle
+
+from cube.errors import InputError
+from cube.store import read_attributes
+
+_SAMPLES_PER_CHUNK = 8192
+_VARIABLES = ("reflectance", "clear_count", "label", "group", "block", "row", "column")
+
+
+def write_samples(path: Path, samples: xr.Dataset) -> None:
+    """Write the dataset of `draw_samples` as a Zarr format 3 store, replacing older samples.
+
+    Text is stored as Zarr's `string`, time as days since 1970. Raises `InputError` if `path`
+    holds anything but samples, or if `samples` lack a variable.
+    """
+    if missing := [name for name in _VARIABLES if name not in samples]:
+        raise InputError(f"these are no samples: variables {', '.join(missing)} are missing")
+    if path.exists():
+        read_attributes(path, kind="samples")
+    draft, old = path.with_name(f".{path.name}.draft"), path.with_name(f".{path.name}.old")
+    for left_over in (draft, old):
+        shutil.rmtree(left_over, ignore_errors=True)
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    group = zarr.create_group(draft, zarr_format=3, attributes=dict(samples.attrs))
+    for name, variable in samples.variables.items():
+        _write_variable(group, str(name), variable)
+    with warnings.catch_warnings():
+        # Consolidated metadata is an extension in format 3; without it xr.open_zarr warns instead.
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        zarr.consolidate_metadata(draft, zarr_format=3)
+    if path.exists():
+        path.rename(old)
+    draft.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_variable(group: zarr.Group, name: str, variable: xr.Variable) -> None:
+    values, attributes = variable.values, dict(variable.attrs)
+    is_text = values.dtype.kind in "UOT"
+    if values.dtype.kind == "M":
+        values = values.astype("datetime64[D]").astype(np.int64)
+        attributes |= {"units": "days since 1970-01-01", "calendar": "proleptic_gregorian"}
+    compressor = BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle)
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=str if is_text else values.dtype,
+        chunks=tuple(
+            max(1, min(size, _SAMPLES_PER_CHUNK) if dim == "sample" else size)
+            for dim, size in zip(variable.dims, values.shape, strict=True)
+        ),
+        # text is not of fixed width, so there are no bytes to shuffle: zarr's own choice is right
+        compressors="auto" if is_text else compressor,
+        dimension_names=[str(dim) for dim in variable.dims],
+        attributes=attributes,
+    )
+    if values.size:
+        array[...] = values.astype(object) if is_text else values
+
+
+def open_samples(path: str | Path) -> xr.Dataset:
+    """Open samples as `draw_samples` returned them; a variable is read when it is first used.
+
+    Raises `InputError` if there are no samples at `path`.
+    """
+    path = Path(path)
+    read_attributes(path, kind="samples")
+    stored: xr.Dataset = xr.open_zarr(path, chunks=None, mask_and_scale=False)
+    # xarray hands Zarr's strings over as NumPy's StringDType, which few libraries take
+    text: dict[Any, Any] = {
+        name: (variable.dims, np.array(variable.values.tolist(), dtype=str), variable.attrs)
+        for name, variable in stored.variables.items()
+        if variable.dtype.kind in "OT"
+    }
+    return stored.assign(text)

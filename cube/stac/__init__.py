@@ -1,0 +1,29 @@
+"""Scenes of a STAC catalogue: search, check, write down once; then read looks without it.
+
+The order of use: `find_scenes` asks the catalogue, `lock_scenes` checks what it says against the
+files, `write_scenes` keeps the result, and `StacSource` reads pixels through it, as often and on as
+many machines as need be. This package is the only one that knows STAC clients and loaders.
+"""
+
+from cube.stac.files import SceneReadError, SceneUnreachableError
+from cube.stac.item import scene_from_item
+from cube.stac.lock import lock_scenes, read_scenes, write_scenes
+from cube.stac.scene import Asset, DroppedScene, Scene, SceneList
+from cube.stac.search import SceneQuery, find_scenes
+from cube.stac.source import StacSource
+
+__all__ = [
+    "Asset",
+    "DroppedScene",
+    "Scene",
+    "SceneList",
+    "SceneQuery",
+    "SceneReadError",
+    "SceneUnreachableError",
+    "StacSource",
+    "find_scenes",
+    "lock_scenes",
+    "read_scenes",
+    "scene_from_item",
+    "write_scenes",
+]

@@ -1,0 +1,85 @@
+"""Addresses of rasters in, how to open them and what went wrong out: GDAL settings and errors."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import rasterio
+from rasterio.errors import RasterioError, RasterioIOError
+
+from cube.errors import InputError, WorkFailedError
+from cube.stac.href import is_remote, without_query
+
+_DRIVERS = ("GTiff", "JP2OpenJPEG")
+"""The only formats opened. A VRT or any other format that can name further files is refused."""
+
+_HTTP_OPTIONS: dict[str, Any] = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_CONNECTTIMEOUT": "15",
+    "GDAL_HTTP_TIMEOUT": "60",
+}
+"""A broken server costs five tries of at most a minute, not GDAL's own default of for ever."""
+
+_FILE_OPTIONS: dict[str, Any] = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+"""A local raster may have its geometry in a sidecar; its folder is not listed for it."""
+
+_TRANSIENT = re.compile(
+    r"HTTP (?:response|error) code ?:? ?(?:429|5\d\d)|timed? ?out|resolve host|CURL error"
+    r"|connection|Connection|Recv failure|SSL",
+)
+
+
+class SceneReadError(InputError):
+    """A file of a scene is missing, corrupt, or no raster: reading it again would not help."""
+
+
+class SceneUnreachableError(WorkFailedError):
+    """A file of a scene could not be fetched now: the server fails, limits, or does not answer."""
+
+
+def environment_options(hrefs: Iterable[str]) -> dict[str, Any]:
+    """Return the GDAL options for reading `hrefs`."""
+    return dict(_HTTP_OPTIONS if any(is_remote(href) for href in hrefs) else _FILE_OPTIONS)
+
+
+def raster_environment(hrefs: Iterable[str]) -> rasterio.Env:
+    """Return the GDAL environment for reading `hrefs`, to be entered with `with`."""
+    return rasterio.Env(**environment_options(hrefs))
+
+
+@contextmanager
+def raster(href: str) -> Iterator[rasterio.DatasetReader]:
+    """Open one file, if it is of a format we accept; raises what rasterio raises."""
+    with raster_environment([href]), _opened(href) as file:
+        yield file
+
+
+def _opened(href: str) -> rasterio.DatasetReader:
+    try:
+        return rasterio.open(href, driver=_DRIVERS[0], sharing=False)
+    except RasterioIOError as error:
+        try:  # the name does not tell: JPEG 2000 goes by .jp2 and by .tif
+            return rasterio.open(href, driver=_DRIVERS[1], sharing=False)
+        except RasterioIOError:
+            raise error from None
+
+
+def read_error(
+    error: Exception, *, scene_id: str, band: str, href: str
+) -> SceneReadError | SceneUnreachableError:
+    """Return the named error for `error`, with item, asset and address without its signature."""
+    cause = f"{error} {error.__cause__ or ''}".replace(href, without_query(href))
+    text = (
+        f"scene {scene_id!r}, asset {band}: {without_query(href)} cannot be read: "
+        f"{cause.strip()[:300]}"
+    )
+    if is_remote(href) and _TRANSIENT.search(cause):
+        return SceneUnreachableError(text)
+    return SceneReadError(text)
+
+
+READ_ERRORS: tuple[type[Exception], ...] = (RasterioError, RuntimeError, OSError)
+"""What rasterio, odc-stac and stackstac raise when a file cannot be read."""

@@ -1,0 +1,107 @@
+"""Lon/lat geometry in, "does it meet the window" out: footprints that may cross the antimeridian."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import shapely
+from odc.geo.geobox import GeoBox
+from shapely.affinity import translate
+from shapely.geometry import MultiPolygon, Polygon, mapping, shape
+from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
+
+from cube.errors import InputError
+
+_EDGE_POINTS = 16
+"""Points along each side of a window when its outline is taken to lon/lat: over 110 km a straight
+UTM line bends by less than 100 m between them."""
+
+
+def unwrapped(geometry: Mapping[str, Any]) -> Polygon | MultiPolygon:
+    """Return a GeoJSON (Multi)Polygon as a valid shape in continuous longitude.
+
+    A ring whose neighbouring points lie more than 180 degrees apart crosses the antimeridian: its
+    western longitudes get 360 added. Raises `ValueError` for any other type, for no area, and for
+    coordinates that are no lon/lat.
+    """
+    if not isinstance(geometry, Mapping) or geometry.get("type") not in ("Polygon", "MultiPolygon"):
+        raise ValueError("geometry is not a GeoJSON Polygon or MultiPolygon")
+    try:
+        found = shape(dict(geometry))
+    except (TypeError, IndexError, KeyError, AttributeError, shapely.errors.ShapelyError) as error:
+        raise ValueError(f"geometry cannot be read: {error}") from error
+    bounds = np.asarray(found.bounds)
+    if found.is_empty or not np.isfinite(bounds).all():
+        raise ValueError("geometry is empty")
+    if np.abs(bounds[[0, 2]]).max() > 540 or np.abs(bounds[[1, 3]]).max() > 90:
+        raise ValueError(f"geometry reaches {found.bounds}, which is not lon/lat")
+    whole = shapely.union_all(
+        [shapely.make_valid(_unwrapped_part(part)) for part in _polygons(found)]
+    )
+    polygons = _polygons(whole)
+    if not polygons:
+        raise ValueError("geometry has no area")
+    return polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
+
+
+def geojson(outline: Polygon | MultiPolygon) -> dict[str, Any]:
+    """Return a shape as GeoJSON made of lists, as `json` reads it back."""
+    found = mapping(outline)
+    return {"type": found["type"], "coordinates": _lists(found["coordinates"])}
+
+
+def bbox_outline(bbox: tuple[float, float, float, float]) -> Polygon:
+    """Return (west, south, east, north) as a polygon; west > east crosses the antimeridian."""
+    west, south, east, north = bbox
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
+        raise InputError(f"bbox {bbox} is not (west, south, east, north) in degrees")
+    if west == east:
+        raise InputError(f"bbox {bbox} has no width")
+    return shapely.box(west, south, east + 360 if east < west else east, north)
+
+
+def window_outline(window: GeoBox) -> Polygon:
+    """Return the outline of a window in continuous lon/lat.
+
+    Raises `InputError` for a window without a CRS.
+    """
+    if window.crs is None:
+        raise InputError("the window has no CRS, so no scene can be found for it")
+    edges = window.extent.segmented(max(window.extent.length / (4 * _EDGE_POINTS), 1e-9))
+    lonlat = edges.to_crs("EPSG:4326")
+    (outline,) = _polygons(lonlat.geom)
+    return _unwrapped_part(outline)
+
+
+def meets(first: Polygon | MultiPolygon, second: Polygon | MultiPolygon) -> bool:
+    """Say whether two continuous lon/lat shapes share ground, whichever way round the globe."""
+    return any(shapely.intersects(first, translate(second, xoff=by)) for by in (0.0, -360.0, 360.0))
+
+
+def covered_share(covered: Polygon | MultiPolygon, by: Polygon | MultiPolygon) -> float:
+    """Return the share (0..1) of `covered` that lies under `by`, both from `unwrapped`."""
+    return float(shapely.area(shapely.intersection(covered, by)) / shapely.area(covered))
+
+
+def _polygons(whole: BaseGeometry) -> list[Polygon]:
+    """Return the polygons a shape is made of, however nested; its lines and points are left out."""
+    if isinstance(whole, Polygon):
+        return [whole]
+    if isinstance(whole, BaseMultipartGeometry):
+        return [polygon for part in whole.geoms for polygon in _polygons(part)]
+    return []
+
+
+def _unwrapped_part(part: Polygon) -> Polygon:
+    rings = [np.asarray(ring.coords)[:, :2] for ring in (part.exterior, *part.interiors)]
+    if not any((np.abs(np.diff(ring[:, 0])) > 180).any() for ring in rings):
+        return part
+    for ring in rings:
+        ring[ring[:, 0] < 0, 0] += 360
+    return Polygon(rings[0], rings[1:])
+
+
+def _lists(coordinates: Any) -> Any:
+    if isinstance(coordinates, tuple | list):
+        return [_lists(part) for part in coordinates]
+    return float(coordinates)

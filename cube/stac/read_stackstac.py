@@ -1,0 +1,102 @@
+"""One scene and a window in, counts out: pixels through stackstac, which needs an adapter.
+
+stackstac 0.5.1 does not know `proj:code` (stackstac#262) and guesses a grid of its own unless told
+everything, so it gets plain dicts with `proj:epsg` and an explicit CRS, resolution and extent.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dask
+import numpy as np
+import stackstac
+from jaxtyping import UInt16
+from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
+from stackstac.rio_reader import DEFAULT_GDAL_ENV
+
+from cube.errors import InputError
+from cube.stac.files import READ_ERRORS, environment_options, read_error
+from cube.stac.scene import Scene
+
+
+def read_native(
+    scene: Scene, names: Sequence[str], window: GeoBox
+) -> UInt16[np.ndarray, "band y x"]:
+    """Read assets of one scene at `window`, which lies on their own grid; 0 is nodata.
+
+    The same contract as `cube.stac.read_odc.read_native`. Raises `InputError` besides for files
+    that are not north-up, which stackstac cannot describe.
+    """
+    return np.concatenate([_load_one(scene, name, window) for name in names])
+
+
+def _load_one(scene: Scene, name: str, window: GeoBox) -> UInt16[np.ndarray, "1 y x"]:
+    href = scene.assets[name].href
+    epsg, width, height = _north_up(scene.id, window)
+    options = environment_options([href])
+    box = window.boundingbox
+    stack = stackstac.stack(
+        [_item(scene, name)],
+        assets=[name],
+        epsg=epsg,
+        resolution=(width, height),
+        bounds=(box.left, box.bottom, box.right, box.top),
+        snap_bounds=False,
+        resampling=Resampling.nearest,
+        chunksize=-1,
+        dtype=np.dtype("uint16"),
+        fill_value=np.uint16(0),
+        rescale=False,
+        xy_coords="center",
+        errors_as_nodata=(),
+        gdal_env=DEFAULT_GDAL_ENV.updated(
+            always=options, open=options, open_vrt=options, read=options
+        ),
+    )
+    try:
+        with dask.config.set(scheduler="synchronous"):
+            counts = stack.values[0]
+    except READ_ERRORS as error:
+        failure = read_error(error, scene_id=scene.id, band=name, href=href)
+    else:
+        return _checked(counts, window)
+    raise failure  # without its cause, a GDAL error, which no worker can send back
+
+
+def _checked(
+    counts: UInt16[np.ndarray, "band y x"], window: GeoBox
+) -> UInt16[np.ndarray, "band y x"]:
+    if counts.shape[1:] != window.shape:
+        raise RuntimeError(f"stackstac gave {counts.shape[1:]} pixels for a window {window.shape}")
+    return counts
+
+
+def _north_up(scene_id: str, window: GeoBox) -> tuple[int, float, float]:
+    """(EPSG code, pixel width, pixel height) of a window that stackstac can describe."""
+    a, b, _, d, e, _ = window.transform[:6]
+    epsg = window.crs.epsg if window.crs is not None else None
+    if epsg is None or b != 0 or d != 0 or a <= 0 or e >= 0:
+        raise InputError(
+            f"scene {scene_id!r}: its files are not north-up, which stackstac cannot read; "
+            "use reader = 'odc'"
+        )
+    return epsg, a, -e
+
+
+def _item(scene: Scene, name: str) -> dict[str, Any]:
+    """Return the little of an item that stackstac needs, as the plain dict it understands."""
+    asset = scene.assets[name]
+    record: dict[str, Any] = {"href": asset.href, "type": "image/tiff"}
+    if asset.transform is not None and asset.shape is not None:
+        record |= {"proj:transform": list(asset.transform), "proj:shape": list(asset.shape)}
+    return {
+        "id": scene.id,
+        "type": "Feature",
+        "geometry": dict(scene.footprint),
+        "properties": {
+            "datetime": scene.time.isoformat().replace("+00:00", "Z"),
+            "proj:epsg": scene.epsg,
+        },
+        "assets": {name: record},
+    }

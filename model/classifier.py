@@ -1,0 +1,197 @@
+"""A trained network and its legend in, `SpeciesClassifier` out: the unit that is saved and applied."""
+
+import colorsys
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from model import classifier_file
+from model.config import TrainConfig
+from model.crossvalidate import ScoreTable, train_network
+from model.errors import ClassifierError, SampleError
+from model.months import calendar_months
+from model.network import BATCH
+from model.samples import Samples
+from model.threads import torch_threads
+from model.train import EpochReport, Fitted
+
+MOST_CLASSES = 254
+"""Classes a map can hold: its values are bytes, 0 means unclassified and 255 is kept free."""
+
+_COLOUR = re.compile(r"#[0-9a-f]{6}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpeciesClassifier:
+    """Everything needed to classify a cube, and where it came from."""
+
+    fitted: Fitted
+    """The network, its statistics and how it was trained."""
+    months: tuple[int, ...]
+    """Calendar months of the steps, 1 for January; the year does not matter."""
+    classes: tuple[str, ...]
+    """Names; class i has the map value i + 1."""
+    colours: tuple[str, ...]
+    """One `#rrggbb` per class."""
+    sample_fingerprint: str
+    """SHA-256 of the training samples, in hexadecimal."""
+    code_version: str
+    """Version of canopycube that trained it."""
+    scores: dict[str, Any] | None
+    """`ScoreTable.to_dict()`; None if it was not scored."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.classes) <= MOST_CLASSES:
+            raise ClassifierError(f"{len(self.classes)} classes; expected 2 to {MOST_CLASSES}")
+        if len(set(self.classes)) < len(self.classes) or not all(self.classes):
+            raise ClassifierError(f"class names {self.classes!r} are empty or there twice")
+        if len(self.colours) != len(self.classes):
+            raise ClassifierError(f"{len(self.colours)} colours for {len(self.classes)} classes")
+        wrong = [colour for colour in self.colours if not _COLOUR.fullmatch(colour)]
+        if wrong:
+            raise ClassifierError(f"colour {wrong[0]!r} is not of the form '#1b9e77'")
+        if not self.months or not all(1 <= month <= 12 for month in self.months):
+            raise ClassifierError(f"months {self.months!r} are not calendar months 1 to 12")
+        outputs = self.fitted.network.head.out_features
+        if outputs != len(self.classes):
+            raise ClassifierError(
+                f"the network has {outputs} outputs for {len(self.classes)} classes"
+            )
+
+    @property
+    def required_bands(self) -> tuple[str, ...]:
+        """The bands a cube must have."""
+        return self.fitted.preparation.features.required_bands
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of weights and settings, in hexadecimal: what decides the map's values."""
+        content = classifier_file.describe(self)
+        # scores and colours do not change what a pixel is given
+        content = {k: v for k, v in content.items() if k not in ("scores", "colours")}
+        digest = sha256(json.dumps(content, sort_keys=True).encode())
+        digest.update(classifier_file.weights_of(self.fitted.network))
+        return digest.hexdigest()
+
+    def check_cube(self, bands: Sequence[str], months: Sequence[str]) -> None:
+        """Refuse a cube this classifier was not made for.
+
+        `bands` may hold more than is needed, in any order; `months` (`YYYY-MM`) must be the
+        same calendar months in the same order, of any year. Raises `ClassifierError` with what
+        is needed and what there is.
+        """
+        differences = []
+        missing = [band for band in self.required_bands if band not in bands]
+        if missing:
+            differences.append(
+                f"bands: needs {' '.join(self.required_bands)}; "
+                f"the cube has {' '.join(bands)}, lacks {' '.join(missing)}"
+            )
+        try:
+            found = calendar_months(tuple(months))
+        except ValueError as error:
+            raise ClassifierError(f"the cube's months cannot be classified: {error}") from None
+        if found != self.months:
+            differences.append(
+                f"months: needs {_month_list(self.months)}; the cube has {_month_list(found)}"
+            )
+        if differences:
+            raise ClassifierError("the classifier does not fit the cube. " + "\n".join(differences))
+
+    def predict_samples(
+        self,
+        reflectance: Float32[np.ndarray, "sample time band"],
+        bands: tuple[str, ...],
+        *,
+        threads: int = 1,
+    ) -> Float32[np.ndarray, "sample class"]:
+        """Return the probability of each class; NaN for a sample without a clear month.
+
+        Physical units in, NaN where not clear; the steps are the classifier's months. Raises
+        `ClassifierError` for another number of steps, `FeatureError` for a missing band.
+        """
+        self._refuse_steps(reflectance.shape[1])
+        with torch_threads(threads):
+            probability = self.fitted.probability(reflectance, bands, batch=BATCH)
+        features = self.fitted.preparation.features
+        probability[~features.is_clear(reflectance, bands).any(axis=1)] = np.nan
+        return probability
+
+    def _refuse_steps(self, found: int) -> None:
+        if found != len(self.months):
+            raise ClassifierError(
+                f"the classifier reads {len(self.months)} months ({_month_list(self.months)}); "
+                f"the data have {found}"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write the classifier into `folder` (see `classifier_file.save`)."""
+        classifier_file.save(self, folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> "SpeciesClassifier":
+        """Read what `save` wrote; raise `ClassifierError` if anything about it is not right."""
+        parts = classifier_file.load(folder)
+        try:
+            return cls(**parts)
+        except ClassifierError as error:
+            raise ClassifierError(f"classifier {str(folder)!r}: {error}") from error
+
+
+def train_classifier(
+    samples: Samples,
+    config: TrainConfig,
+    *,
+    colours: Sequence[str] | None = None,
+    scores: ScoreTable | None = None,
+    watch: Callable[[EpochReport], None] | None = None,
+) -> SpeciesClassifier:
+    """Train on all samples and attach the legend.
+
+    Raises `SampleError` if a class has no sample (merge or drop it), and what `fit` raises.
+    """
+    empty = [name for name, count in samples.class_counts.items() if count == 0]
+    if empty:
+        raise SampleError(f"classes {', '.join(empty)} have no sample; drop or merge them")
+    fitted = train_network(samples, config, watch=watch)
+    return SpeciesClassifier(
+        fitted=fitted,
+        months=calendar_months(samples.months),
+        classes=samples.classes,
+        colours=tuple(colours) if colours is not None else default_colours(len(samples.classes)),
+        sample_fingerprint=samples.fingerprint,
+        code_version=code_version(),
+        scores=None if scores is None else scores.to_dict(),
+    )
+
+
+def code_version() -> str:
+    """Return the installed version of canopycube, or that it runs uninstalled."""
+    try:
+        return version("canopycube")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def default_colours(count: int) -> tuple[str, ...]:
+    """Return `count` colours that can be told apart: hues a golden angle away from each other."""
+    colours = []
+    for index in range(count):
+        hue = (0.36 + index * 0.381966) % 1  # starts at green
+        lightness = (0.42, 0.66, 0.30, 0.54, 0.22)[index % 5]
+        red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.62)
+        colours.append(f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}")
+    return tuple(colours)
+
+
+def _month_list(months: tuple[int, ...]) -> str:
+    return " ".join(f"{month:02d}" for month in months)

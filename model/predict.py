@@ -1,0 +1,122 @@
+"""A block of pixels in, class and certainty out: what a map is made of."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int16, UInt8
+
+from model.classifier import SpeciesClassifier
+from model.errors import ClassifierError
+from model.network import BATCH, class_probability
+from model.threads import torch_threads
+
+STORED_NODATA = -32768
+"""The stored value of a cube that means "not clear"."""
+
+STORED_SCALE = np.float32(1e-4)
+"""Physical value of one stored unit of a cube."""
+
+UNCLASSIFIED = 0
+"""Map value of a pixel with too few clear months; classes are numbered from 1."""
+
+NO_CERTAINTY = 255
+"""Confidence and margin of an unclassified pixel; the others have 0..100."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What a map says about a block."""
+
+    class_value: UInt8[np.ndarray, "y x"]
+    """1 for the first class of the classifier, 2 for the second ...; 0 unclassified."""
+    confidence: UInt8[np.ndarray, "y x"]
+    """Probability of the given class in percent, rounded; 255 unclassified."""
+    margin: UInt8[np.ndarray, "y x"]
+    """How far the second class is behind, in percent, rounded; 255 unclassified."""
+    months_observed: UInt8[np.ndarray, "y x"]
+    """Number of clear months."""
+
+
+def predict_block(
+    classifier: SpeciesClassifier,
+    block: Int16[np.ndarray, "time band y x"] | Float32[np.ndarray, "time band y x"],
+    bands: tuple[str, ...],
+    *,
+    min_months: int = 1,
+    threads: int = 1,
+) -> Prediction:
+    """Classify every pixel that has at least `min_months` clear months.
+
+    `block` holds stored units (int16, 1e-4, nodata -32768) or physical ones (float32, NaN where
+    not clear); `bands` names its second axis. A pixel's result depends neither on its neighbours
+    nor on the shape of the block. Memory beyond the block and the result: one clear flag per
+    pixel and month, and one batch. Raises `ClassifierError`
+    for another number of months, `FeatureError` for a missing band.
+    """
+    times, _, rows, columns = block.shape
+    if times != len(classifier.months):
+        raise ClassifierError(
+            f"the classifier reads {len(classifier.months)} months, the block has {times}"
+        )
+    if min_months < 1:
+        raise ValueError(
+            f"min_months is {min_months!r}; a pixel without a clear month has no class"
+        )
+    preparation = classifier.fitted.preparation
+    chosen = _band_indices(classifier, bands)
+    pixels = block.reshape(times, len(bands), rows * columns)  # (time, band, pixel)
+
+    observed = _is_clear(pixels, chosen).sum(axis=0, dtype=np.uint8)  # (pixel,)
+    value = np.full(rows * columns, UNCLASSIFIED, np.uint8)
+    confidence = np.full(rows * columns, NO_CERTAINTY, np.uint8)
+    margin = np.full(rows * columns, NO_CERTAINTY, np.uint8)
+
+    wanted = np.flatnonzero(observed >= min_months)
+    with torch_threads(threads):
+        for start in range(0, len(wanted), BATCH):
+            part = wanted[start : start + BATCH]
+            reflectance = _reflectance(pixels, chosen, part)  # (pixel, time, band)
+            prepared = preparation.apply(reflectance, preparation.features.required_bands)
+            probability = class_probability(classifier.fitted.network, prepared)
+            best = probability.argmax(axis=1)
+            top = np.sort(probability, axis=1)[:, -2:]  # (pixel, second and first)
+            value[part] = best + 1
+            confidence[part] = np.rint(top[:, 1] * 100)
+            margin[part] = np.rint((top[:, 1] - top[:, 0]) * 100)
+
+    shape = (rows, columns)
+    return Prediction(
+        class_value=value.reshape(shape),
+        confidence=confidence.reshape(shape),
+        margin=margin.reshape(shape),
+        months_observed=observed.reshape(shape),
+    )
+
+
+def _band_indices(classifier: SpeciesClassifier, bands: tuple[str, ...]) -> list[int]:
+    missing = [band for band in classifier.required_bands if band not in bands]
+    if missing:
+        raise ClassifierError(
+            f"the classifier needs bands {' '.join(classifier.required_bands)}; "
+            f"the block has {' '.join(bands)}, lacks {' '.join(missing)}"
+        )
+    return [bands.index(band) for band in classifier.required_bands]
+
+
+def _is_clear(pixels: np.ndarray, chosen: list[int]) -> Bool[np.ndarray, "time pixel"]:
+    clear = np.ones((pixels.shape[0], pixels.shape[2]), bool)
+    for index in chosen:
+        band = pixels[:, index]
+        clear &= (band != STORED_NODATA) if pixels.dtype == np.int16 else np.isfinite(band)
+    return clear
+
+
+def _reflectance(
+    pixels: np.ndarray, chosen: list[int], part: np.ndarray
+) -> Float32[np.ndarray, "pixel time band"]:
+    values = np.stack([pixels[:, index][:, part] for index in chosen])  # (band, time, pixel)
+    physical = values.astype(np.float32)
+    if pixels.dtype == np.int16:
+        physical *= STORED_SCALE
+        physical[values == STORED_NODATA] = np.nan
+    return np.moveaxis(physical, 0, -1).swapaxes(0, 1)  # (pixel, time, band)

@@ -1,0 +1,101 @@
+"""Reflectance in, network input out: features scaled, gaps marked; learned once, used everywhere."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from model.config import TrainConfig
+from model.errors import SampleError
+from model.features import FeatureSet
+from model.samples import Samples
+
+LIMIT = 10.0
+"""Scaled features end at +-10 standard deviations: a cloud edge must not saturate every gate."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Preparation:
+    """How reflectance becomes network input.
+
+    There is one mean and one standard deviation per feature, over all months: a statistic per
+    month would take the season out of the input (the signal), and would rest on few values in
+    cloudy months.
+    """
+
+    features: FeatureSet
+    """What is computed at each step."""
+    mean: Float32[np.ndarray, "feature"]
+    """Subtracted; 0 when features are not scaled."""
+    deviation: Float32[np.ndarray, "feature"]
+    """Divided by; positive; 1 when features are not scaled."""
+    limit: float | None
+    """Largest absolute value after scaling; None where features are not scaled."""
+    mask_input: bool
+    """Whether the last channel tells clear (1) from missing (0)."""
+
+    def __post_init__(self) -> None:
+        size = (len(self.features),)
+        if self.mean.shape != size or self.deviation.shape != size:
+            raise SampleError(f"statistics have other than the {size[0]} values of the features")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.deviation).all()):
+            raise SampleError("statistics of the features are not finite")
+        if not (self.deviation > 0).all():
+            raise SampleError("a standard deviation of the features is not positive")
+        if self.limit is not None and not self.limit > 0:
+            raise SampleError(f"the limit of scaled features is {self.limit!r}; expected above 0")
+
+    @property
+    def channels(self) -> int:
+        """Values per step that the network receives."""
+        return len(self.features) + self.mask_input
+
+    @classmethod
+    def learn(cls, samples: Samples, config: TrainConfig) -> "Preparation":
+        """Learn the statistics from the clear values of (training!) samples.
+
+        Raises `SampleError` if a feature has no clear value at all, `FeatureError` if a band is
+        missing.
+        """
+        features = config.features
+        mean = np.zeros(len(features))
+        deviation = np.ones(len(features))
+        if config.standardise:
+            values = features.compute(samples.reflectance, samples.bands)
+            values = values[features.is_clear(samples.reflectance, samples.bands)]
+            for index, name in enumerate(features.names):
+                known = values[:, index][np.isfinite(values[:, index])].astype(np.float64)
+                if not known.size:
+                    raise SampleError(
+                        f"feature {name!r} has no clear value in {len(samples)} samples"
+                    )
+                mean[index] = known.mean()
+                spread = known.std()
+                # A constant feature says nothing; dividing by rounding noise would make it shout.
+                deviation[index] = spread if spread > 1e-6 else 1.0
+        return cls(
+            features=features,
+            mean=mean.astype(np.float32),
+            deviation=deviation.astype(np.float32),
+            limit=LIMIT if config.standardise else None,
+            mask_input=config.mask_input,
+        )
+
+    def apply(
+        self, reflectance: Float32[np.ndarray, "sample time band"], bands: tuple[str, ...]
+    ) -> Float32[np.ndarray, "sample time channel"]:
+        """Return the network's input: no NaN in it.
+
+        A month that is not clear is 0 in every channel; a feature without a value in a clear
+        month (its formula has none) is 0, which is the mean if features are scaled.
+        """
+        clear = self.features.is_clear(reflectance, bands)
+        values = (self.features.compute(reflectance, bands) - self.mean) / self.deviation
+        if self.limit is not None:
+            np.clip(values, -self.limit, self.limit, out=values)
+        values[~np.isfinite(values) | ~clear[..., None]] = 0
+        prepared = np.zeros((*clear.shape, self.channels), np.float32)  # (sample, time, channel)
+        prepared[..., : len(self.features)] = values
+        if self.mask_input:
+            prepared[..., -1] = clear
+        return prepared

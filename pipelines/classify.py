@@ -1,0 +1,125 @@
+"""A cube and a classifier in, a lazy class map out: Dask `map_blocks`, one task per tile."""
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from jaxtyping import UInt8
+
+from cube.errors import InputError
+from cube.mapstore import LAYERS, QUALITY_NODATA, QUALITY_SCALE
+from model.classifier import SpeciesClassifier
+from model.predict import predict_block
+
+LAYER_NAMES = ("species", *LAYERS)
+"""Layers of a map in the order in which a classified block stacks them."""
+
+
+def classify(cube: xr.Dataset, classifier: str | Path, *, min_months: int = 1) -> xr.Dataset:
+    """Classify a cube lazily: slice the result, look at it, and only that is computed.
+
+    `cube` comes from `open_cube` (or a part of it in y and x); `classifier` is the folder of a
+    trained classifier. Returns (y, x) variables: `species` uint8 (0 where fewer than `min_months`
+    months are clear, else the number of the class), `confidence` and `margin` float32 0..1 and
+    `months_observed` float32, NaN where unclassified. `species.attrs` has CF flag meanings.
+
+    Raises `InputError` if the cube lacks the dims, `ClassifierError` if the classifier cannot be
+    read or does not fit the cube's bands and months.
+    """
+    reflectance = cube["reflectance"]
+    if reflectance.dims != ("time", "band", "y", "x"):
+        raise InputError(
+            f"the cube has dims {reflectance.dims}; expected ('time', 'band', 'y', 'x')"
+        )
+    folder = Path(classifier)
+    loaded = load_once(folder, classifier_stamp(folder))
+    bands = tuple(str(band) for band in reflectance["band"].values)
+    months = [str(time)[:7] for time in reflectance["time"].values.astype("datetime64[M]")]
+    loaded.check_cube(bands, months)
+    pixels = reflectance.chunk({"time": -1, "band": -1}).data
+    layers = da.map_blocks(
+        classify_block,
+        pixels,
+        folder=folder,
+        stamp=classifier_stamp(folder),
+        bands=bands,
+        min_months=min_months,
+        drop_axis=(0, 1),
+        new_axis=0,
+        chunks=((len(LAYER_NAMES),), *pixels.chunks[2:]),
+        dtype=np.uint8,
+        meta=np.empty((0, 0, 0), np.uint8),
+    )  # (layer, y, x)
+    coordinates = {
+        name: coordinate
+        for name, coordinate in cube.coords.items()
+        if set(coordinate.dims) <= {"y", "x"}
+    }
+    found = xr.Dataset(coords=coordinates)
+    for index, name in enumerate(LAYER_NAMES):
+        layer = xr.DataArray(layers[index], dims=("y", "x"), coords=coordinates)
+        found[name] = layer if name == "species" else _physical(layer, name)
+        found[name].attrs["grid_mapping"] = reflectance.encoding.get(
+            "grid_mapping", reflectance.attrs.get("grid_mapping", "spatial_ref")
+        )
+    found["species"].attrs |= {
+        "long_name": "species or land-cover class",
+        "flag_values": list(range(1, len(loaded.classes) + 1)),
+        "flag_meanings": " ".join(name.replace(" ", "_") for name in loaded.classes),
+        "flag_colours": " ".join(loaded.colours),
+    }
+    return found
+
+
+def _physical(layer: xr.DataArray, name: str) -> xr.DataArray:
+    scale = np.float32(1 if name == "months_observed" else QUALITY_SCALE)
+    physical: xr.DataArray = xr.where(layer == QUALITY_NODATA, np.float32(np.nan), layer * scale)
+    physical.attrs |= LAYERS[name]
+    return physical
+
+
+def classify_block(
+    block: np.ndarray,  # (time, band, y, x), int16 stored units or float32 physical
+    *,
+    folder: Path,
+    stamp: str,
+    bands: tuple[str, ...],
+    min_months: int,
+) -> UInt8[np.ndarray, "layer y x"]:
+    """Classify one tile; the layers are `LAYER_NAMES`, as a map stores them."""
+    prediction = predict_block(load_once(folder, stamp), block, bands, min_months=min_months)
+    return np.stack(
+        [
+            prediction.class_value,
+            prediction.confidence,
+            prediction.margin,
+            prediction.months_observed,
+        ]
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def load_once(folder: Path, stamp: str) -> SpeciesClassifier:
+    """Load a classifier once per process; `stamp` tells a retrained one from the old.
+
+    Raises `ClassifierError` if it cannot be read.
+    """
+    del stamp  # part of the cache's key
+    return SpeciesClassifier.load(folder)
+
+
+def classifier_stamp(folder: Path) -> str:
+    """Return a hash of the classifier's files, so that a changed folder is loaded anew."""
+    sha = hashlib.sha256()
+    for file in sorted(folder.glob("*")) if folder.is_dir() else []:
+        sha.update(file.name.encode() + file.read_bytes())
+    return sha.hexdigest()[:16]
+
+
+def stored_layers(block: UInt8[np.ndarray, "layer y x"]) -> dict[str, Any]:
+    """Return a classified block as the layers of a map store."""
+    return dict(zip(LAYER_NAMES, block, strict=True))

@@ -1,0 +1,90 @@
+"""A `[cluster]` section in, finished tasks out: the only place that makes a Dask client."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, as_completed
+
+from cube.errors import InputError, WorkFailedError
+from pipelines.recipe import ClusterSection
+
+
+@contextlib.contextmanager
+def connect(section: ClusterSection) -> Iterator[Client]:
+    """Yield a Dask client for the recipe's cluster and close it afterwards.
+
+    "threads" runs tasks in this process, "local" in processes of this machine, "scheduler" on a
+    running cluster. Raises `InputError` if the scheduler does not answer within 30 seconds.
+    """
+    workers = section.workers or os.cpu_count() or 1
+    with contextlib.ExitStack() as stack:
+        # one task a thread: tiles run side by side, what happens inside one does not
+        stack.enter_context(dask.config.set({"distributed.worker.daemon": False}))
+        if section.kind == "scheduler":
+            try:
+                client = Client(section.address, timeout="30s")
+            except (OSError, TimeoutError) as error:
+                raise InputError(
+                    f"cluster.address {section.address!r} does not answer: {error}"
+                ) from error
+        else:
+            threads = section.kind == "threads"
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=1 if threads else workers,
+                    threads_per_worker=workers if threads else 1,
+                    processes=not threads,
+                    dashboard_address=None,
+                    # tiles are bounded by plan, and other programs share the machine
+                    memory_limit=0,
+                    host=None if threads else "127.0.0.1",
+                )
+            )
+            client = Client(cluster)
+        yield stack.enter_context(client)
+
+
+def run_tasks(
+    client: Client,
+    tasks: dict[str, Any],
+    *,
+    step: str,
+    on_done: Callable[[str, Any], None],
+) -> None:
+    """Compute delayed `tasks` (by tile id), calling `on_done` as each ends.
+
+    The first `InputError` of a task cancels the rest and is raised: wrong data stays wrong.
+    Other failures are collected; `WorkFailedError` names the tiles when all the rest is done.
+    """
+    futures = dict(
+        zip(client.compute(list(tasks.values()), optimize_graph=False), tasks, strict=True)
+    )
+    failed: dict[str, BaseException] = {}
+    try:
+        for future in as_completed(futures):
+            tile = futures[future]
+            error = future.exception() if future.status == "error" else None
+            if isinstance(error, InputError):
+                raise error
+            if error is not None:
+                failed[tile] = error
+            else:
+                on_done(tile, future.result())
+            future.release()
+    finally:
+        client.cancel(list(futures), force=True)
+    if failed:
+        first = min(failed)
+        raise WorkFailedError(
+            f"{step}: {len(failed)} of {len(tasks)} tiles failed ({_some(failed)}); first: tile "
+            f"{first}: {type(failed[first]).__name__}: {str(failed[first])[:300]}. "
+            "Running again does only what is missing."
+        ) from failed[first]
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")

@@ -1,0 +1,70 @@
+"""A recipe and a finished cube in, labelled sequences out."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from cube.reference import ReferenceOptions, read_reference
+from cube.sample import SampleOptions, draw_samples
+from cube.samplestore import open_samples, write_samples
+from cube.store import read_spec
+from pipelines.plan import Layout
+from pipelines.recipe import Recipe, ReferenceSection, SamplingSection
+
+
+def reference_options(section: ReferenceSection, sampling: SamplingSection) -> ReferenceOptions:
+    """Return how the recipe wants its ground truth read."""
+    return ReferenceOptions(
+        file=section.file,
+        class_column=section.class_column,
+        group_column=section.group_column,
+        x_column=section.x_column,
+        y_column=section.y_column,
+        crs=section.crs,
+        layer=section.layer,
+        classes=section.classes,
+        drop=frozenset(section.drop),
+        patch=sampling.patch,
+        erode=section.erode,
+        variable=section.variable,
+        class_names={int(value): name for value, name in section.names.items()},
+        nodata=section.nodata,
+        every=sampling.every,
+    )
+
+
+def sample_cube(recipe: Recipe, *, tile_digests: Mapping[str, str]) -> dict[str, Any]:
+    """Draw the recipe's samples from its cube and store them; return what the report says.
+
+    Raises `InputError` for labels that cannot be used.
+    """
+    started = time.perf_counter()
+    assert recipe.reference is not None  # the caller asks only for recipes with one
+    layout = Layout(folder=recipe.outputs.folder)
+    geobox = read_spec(layout.cube).geobox
+    reference = read_reference(reference_options(recipe.reference, recipe.sampling), geobox)
+    options = SampleOptions(
+        max_per_class=recipe.sampling.max_per_class,
+        max_per_group=recipe.sampling.max_per_group,
+        min_clear_months=recipe.sampling.min_clear_months,
+        block_size=recipe.sampling.block_size,
+        seed=recipe.sampling.seed,
+    )
+    samples = draw_samples(layout.cube, reference, options, tile_digests=tile_digests)
+    write_samples(layout.samples, samples)
+    return describe_samples(recipe) | {"seconds": round(time.perf_counter() - started, 2)}
+
+
+def describe_samples(recipe: Recipe) -> dict[str, Any]:
+    """Return counts of the stored samples, by class, group and block."""
+    path = Layout(folder=recipe.outputs.folder).samples
+    samples = open_samples(path)
+    labels = samples["label"].values.tolist()
+    return {
+        "path": str(path),
+        "samples": len(labels),
+        "by_class": {name: labels.count(name) for name in sorted(set(labels))},
+        "groups": len(set(samples["group"].values.tolist())),
+        "blocks": len(set(samples["block"].values.tolist())),
+        "dropped": samples.attrs["canopycube"]["dropped"],
+    }

@@ -1,0 +1,162 @@
+"""What a run found: kept as `report.json`, told as `report.md` and on the terminal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cube.errors import InputError
+
+SPLITS = {
+    "random": "random pixels (flatters: neighbours on both sides)",
+    "grouped": "whole groups held out",
+    "block": "whole spatial blocks held out",
+}
+"""The three ways samples are held out, and how each is to be read."""
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Return the report of earlier steps, empty if there is none; `InputError` if it is damaged."""
+    if not path.exists():
+        return {}
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"report {str(path)!r} is damaged ({error}); delete it and run again"
+        ) from error
+    if not isinstance(report, dict):
+        raise InputError(f"report {str(path)!r} holds no report; delete it and run again")
+    return report
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Write the report as JSON and, beside it, as Markdown; each whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    _replace(path.with_suffix(".md"), markdown(report))
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def summary(report: dict[str, Any]) -> list[str]:
+    """Return the lines that end a run: cube, samples, scores, map, cost."""
+    lines = []
+    if cube := report.get("cube"):
+        shape = " x ".join(f"{size} {dim}" for dim, size in cube["shape"].items())
+        lines.append(f"cube      {shape}, {_bytes(cube['bytes'])}, {cube['tiles']} tiles")
+        empty = [month for month, share in cube["empty_share_by_month"].items() if share == 1]
+        if empty:
+            lines.append(f"          no clear look at all in {', '.join(empty)}")
+    if samples := report.get("samples"):
+        counts = ", ".join(f"{name} {count}" for name, count in samples["by_class"].items())
+        lines.append(
+            f"samples   {samples['samples']} in {samples['groups']} groups and "
+            f"{samples['blocks']} blocks: {counts}"
+        )
+        if samples["dropped"]:
+            lines.append(f"          left out: {_counts(samples['dropped'])}")
+    if training := report.get("training"):
+        lines += [f"scores    {line}" for line in score_lines(training["scores"])]
+    if made := report.get("map"):
+        lines.append(f"map       {made['tiles']}")
+    if published := report.get("published"):
+        areas = ", ".join(f"{name} {area:,.1f}" for name, area in published["hectares"].items())
+        lines.append(f"          {published['map']}")
+        lines.append(f"          hectares mapped (pixel counts, no estimate): {areas}")
+    if run := report.get("run"):
+        lines.append(f"done      {run['seconds']:.0f} s, peak memory {run['peak_memory_mb']} MB")
+    return lines
+
+
+def score_lines(scores: dict[str, Any]) -> list[str]:
+    """Return one line per split: accuracy and macro-F1 of the network beside the simple models."""
+    lines = []
+    for split, meaning in SPLITS.items():
+        entries = [entry for entry in scores["entries"] if entry["split"] == split]
+        told = [
+            f"{entry['model']} {entry['scores']['accuracy']:.3f} / {entry['scores']['macro_f1']:.3f}"
+            for entry in entries
+            if entry["scores"]
+        ]
+        if not told:
+            told = [entries[0]["notes"][0] if entries else "not scored"]
+        lines.append(f"{split:8}{'; '.join(told)}   ({meaning})")
+    return ["accuracy / macro-F1 on held-out samples", *lines]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """Return the report for people."""
+    lines = [f"# {_escape(str(report.get('name', 'canopycube run')))}", ""]
+    lines += ["```", *summary(report), "```", ""]
+    if training := report.get("training"):
+        lines += ["## Scores", ""]
+        lines += _score_table(training["scores"])
+        lines += [
+            "",
+            "The random split puts pixels of one stand on both sides and flatters; it is shown so "
+            "that other people's figures can be compared. None of these is the accuracy of the "
+            "map: only a probability sample of the mapped area gives that (Olofsson et al. 2014).",
+            "",
+        ]
+        lines += _class_table(training["scores"])
+    if cube := report.get("cube"):
+        lines += ["", "## Pixels without a clear look, by month", ""]
+        lines += ["| month | share |", "|---|---|"]
+        lines += [
+            f"| {month} | {share:.1%} |" for month, share in cube["empty_share_by_month"].items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _score_table(scores: dict[str, Any]) -> list[str]:
+    lines = [
+        "| held out | model | samples | folds | accuracy | macro-F1 | note |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for entry in scores["entries"]:
+        found = entry["scores"]
+        figures = f"{found['accuracy']:.3f} | {found['macro_f1']:.3f}" if found else "– | –"
+        lines.append(
+            f"| {entry['split']} | {entry['model']} | {entry['held_out']} | "
+            f"{entry['folds_used']} of {entry['folds']} | {figures} | "
+            f"{_escape('; '.join(entry['notes']))} |"
+        )
+    return lines
+
+
+def _class_table(scores: dict[str, Any]) -> list[str]:
+    """Return recall and precision per class of the network with whole blocks or groups held out."""
+    by_split = {entry["split"]: entry for entry in scores["entries"] if entry["model"] == "lstm"}
+    split = next((name for name in ("block", "grouped") if by_split[name]["scores"]), None)
+    if split is None:
+        return []
+    lines = [f"Per class, {SPLITS[split]}:", ""]
+    lines += ["| class | samples | recall | precision | F1 |", "|---|---|---|---|---|"]
+    for name, found in by_split[split]["scores"]["per_class"].items():
+        figures = " | ".join(
+            "–" if found[key] is None else f"{found[key]:.3f}"
+            for key in ("recall", "precision", "f1")
+        )
+        lines.append(f"| {_escape(name)} | {found['support']} | {figures} |")
+    return lines
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+
+
+def _escape(text: str) -> str:
+    # class names and titles come from the user's files
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} PB"

@@ -1,0 +1,500 @@
+"""Catalogues on disk and behind a STAC API: what is found, what is dropped, what is refused."""
+
+import copy
+import json
+import shutil
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+import rasterio
+
+from cube.errors import InputError, WorkFailedError
+from cube.months import Month, month_range
+from cube.stac import (
+    SceneList,
+    SceneQuery,
+    SceneReadError,
+    SceneUnreachableError,
+    find_scenes,
+    lock_scenes,
+    read_scenes,
+    scene_from_item,
+    write_scenes,
+)
+from cube.stac.files import read_error
+from cube.stac.overpass import overpasses, without_duplicates
+
+AUGUST = Month(2023, 8)
+PLACE = (15.2, 45.2, 16.2, 45.8)
+
+
+@pytest.fixture
+def catalogue(shared_data, tmp_path):
+    """A copy of the real static catalogue that a test may break; its rasters are links."""
+    root = tmp_path / "catalogue"
+
+    def link(source, target):
+        if source.endswith(".json"):
+            shutil.copy(source, target)
+        else:
+            (root / target).symlink_to(source)
+
+    shutil.copytree(shared_data / "earth-search-33TWL", root, copy_function=link)
+    for path in root.rglob("*.json"):
+        path.chmod(0o644)
+    return root
+
+
+def query(root, **changes):
+    asked = {
+        "catalogue": str(root / "catalog.json"),
+        "collection": "sentinel-2-l2a",
+        "months": (AUGUST,),
+        "bbox": PLACE,
+    }
+    return SceneQuery(**(asked | changes))
+
+
+def item_paths(root):
+    return sorted((root / "sentinel-2-l2a").glob("*/S2*.json"))
+
+
+def edit(path, change):
+    path.parent.chmod(0o755)
+    item = json.loads(path.read_text())
+    change(item)
+    path.write_text(json.dumps(item))
+
+
+def test_static_catalogue(catalogue):
+    found = find_scenes(query(catalogue))
+    assert [scene.time.day for scene in found.scenes] == [10, 13, 15, 18, 20]
+    assert found.dropped == ()
+    blue = found.scenes[0].assets["B02"].href
+    assert blue == str(catalogue / "sentinel-2-l2a" / "S2B_33TWL_20230810_0_L2A" / "B02.tif")
+    assert found.scenes[0].assets["B05"].href.startswith("https://sentinel-cogs.s3")
+
+
+def test_clouds_months_and_area(catalogue):
+    clear = find_scenes(query(catalogue, max_cloud_cover=20.0))
+    assert [scene.time.day for scene in clear.scenes] == [13, 15, 20]
+    assert sorted(d.reason.split(" % ")[1] for d in clear.dropped) == ["is above 20 %"] * 2
+    square = {
+        "type": "Polygon",
+        "coordinates": [[[15.2, 45.2], [15.3, 45.2], [15.3, 45.3], [15.2, 45.2]]],
+    }
+    assert len(find_scenes(query(catalogue, bbox=None, geometry=square)).scenes) == 5
+    with pytest.raises(
+        InputError, match="no usable scene of 'sentinel-2-l2a' in the area from 2023-09"
+    ):
+        find_scenes(query(catalogue, months=(Month(2023, 9),)))
+    with pytest.raises(InputError, match="no usable scene"):
+        find_scenes(query(catalogue, bbox=(100.0, 45.0, 101.0, 46.0)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"bbox": None}, "either as bbox or as geometry"),
+        ({"geometry": {"type": "Polygon"}}, "either as bbox or as geometry"),
+        ({"bbox": (15.0, 46.0, 16.0, 45.0)}, "is not .west, south, east, north. in degrees"),
+        ({"bbox": (5e5, 45.0, 6e5, 46.0)}, "in degrees"),
+        ({"bbox": None, "geometry": {"type": "Point", "coordinates": [1, 2]}}, "the area: "),
+        ({"months": ()}, "no month"),
+        ({"max_cloud_cover": 101.0}, "expected 0..100"),
+    ],
+)
+def test_bad_questions(tmp_path, changes, text):
+    with pytest.raises(InputError, match=text):
+        query(tmp_path, **changes)
+
+
+def test_broken_items_are_dropped_with_their_reason(catalogue):
+    first, second, third, *_ = item_paths(catalogue)
+    edit(first, lambda item: item.update(geometry=None))
+    edit(second, lambda item: item["assets"]["blue"].update(href="/vsicurl/http://x/a.tif"))
+    edit(third, lambda item: item["properties"].update({"s2:processing_baseline": "99.99"}))
+    found = find_scenes(query(catalogue))
+    assert len(found.scenes) == 2
+    reasons = {drop.id: drop.reason for drop in found.dropped}
+    assert "has no geometry" in reasons[first.stem]
+    assert "only https, s3 and plain files" in reasons[second.stem]
+    assert "99.99" in reasons[third.stem]
+
+
+def test_catalogues_that_are_none(catalogue, tmp_path):
+    with pytest.raises(InputError, match="no collection 'sentinel-1'; it has: sentinel-2-l2a"):
+        find_scenes(query(catalogue, collection="sentinel-1"))
+    with pytest.raises(InputError, match=r"no file .*nowhere"):
+        find_scenes(query(catalogue, catalogue=str(tmp_path / "nowhere.json")))
+    page = tmp_path / "page.json"
+    page.write_text("<html>")
+    with pytest.raises(InputError, match="something that is no JSON"):
+        find_scenes(query(catalogue, catalogue=str(page)))
+    page.write_text('{"hello": "world"}')
+    with pytest.raises(InputError, match="is no STAC"):
+        find_scenes(query(catalogue, catalogue=str(page)))
+    edit(
+        catalogue / "sentinel-2-l2a" / "collection.json",
+        lambda c: c["links"].append({"rel": "item", "href": "./gone.json"}),
+    )
+    with pytest.raises(InputError, match=r"no file .*gone.json"):
+        find_scenes(query(catalogue))
+
+
+def test_a_catalogue_that_goes_in_circles(catalogue):
+    edit(
+        catalogue / "sentinel-2-l2a" / "collection.json",
+        lambda c: c["links"].append({"rel": "child", "href": "../catalog.json"}),
+    )
+    assert len(find_scenes(query(catalogue)).scenes) == 5
+
+
+# --- duplicates ------------------------------------------------------------------------------
+
+
+def test_newest_product_of_a_granule_wins(catalogue):
+    item = json.loads(item_paths(catalogue)[0].read_text())
+    base = str(item_paths(catalogue)[0])
+
+    def product(name, baseline, made, sequence, shift=0):
+        changed = copy.deepcopy(item)
+        changed["id"] = name
+        properties = changed["properties"]
+        del properties["s2:product_uri"]
+        properties["s2:processing_baseline"] = baseline
+        properties["s2:generation_time"] = made
+        properties["s2:sequence"] = sequence
+        properties["datetime"] = f"2023-08-18T10:08:{11 + shift:02d}.072000Z"
+        return scene_from_item(changed, base=base)
+
+    old = product("old", "04.00", "2024-01-01T00:00:00Z", "3")
+    new = product("new", "05.10", "2023-12-01T00:00:00Z", "0")
+    again = product("again", "05.10", "2023-12-01T00:00:00Z", "1")
+    for order in ((old, new, again), (again, new, old), (new, again, old)):
+        found = without_duplicates(order)
+        assert [scene.id for scene in found.scenes] == ["again"]
+        assert {drop.id for drop in found.dropped} == {"old", "new"}
+        assert "duplicate of again (baseline 05.10" in found.dropped[0].reason
+    half = product("half", "05.10", "2023-12-01T00:00:00Z", "0", shift=9)
+    assert len(without_duplicates([again, half]).scenes) == 2  # another part of the same pass
+    part = dict(again.footprint)
+    part["coordinates"] = [[[15.0, 45.1], [15.2, 45.1], [15.2, 45.3], [15.0, 45.1]]]
+    small = replace(new, id="small", footprint=part, baseline="05.11")
+    assert len(without_duplicates([again, small]).scenes) == 2  # it would lose ground
+    elsewhere = replace(old, tile="33TWM")
+    assert len(without_duplicates([again, elsewhere]).scenes) == 2
+
+    neighbour = replace(again, id="neighbour", epsg=32632, baseline="05.11")
+    ((*passed,),) = overpasses([neighbour, old, again], epsg=32633)
+    assert [scene.id for scene in passed] == ["again", "old", "neighbour"]
+
+
+# --- locking ---------------------------------------------------------------------------------
+
+
+def test_lock_file_survives_and_needs_no_catalogue(catalogue, tmp_path):
+    found = find_scenes(query(catalogue, max_cloud_cover=20.0))
+    seen = []
+    locked = lock_scenes(found, bands=("B02", "B04"), on_scene=lambda *n: seen.append(n))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    path = tmp_path / "scenes.json"
+    write_scenes(path, locked)
+    assert read_scenes(path) == locked
+    assert [p.name for p in tmp_path.glob(".scenes*")] == []
+    assert json.loads(path.read_text())["dropped"][0]["reason"].startswith("cloud cover")
+
+
+def test_damaged_lock_files(tmp_path):
+    path = tmp_path / "scenes.json"
+    with pytest.raises(InputError, match="does not exist; run `lock` first"):
+        read_scenes(path)
+    for text, expected in [
+        ("{", "is no JSON"),
+        ("[]", "no scene list of this version"),
+        ('{"format": "canopycube scenes 9"}', "no scene list of this version"),
+        ('{"format": "canopycube scenes 1"}', "damaged: KeyError"),
+        ('{"format": "canopycube scenes 1", "scenes": [1], "dropped": []}', "is damaged"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(InputError, match=expected):
+            read_scenes(path)
+
+
+def test_bands_that_are_not_there(catalogue):
+    edit(item_paths(catalogue)[0], lambda item: item["assets"].pop("red"))
+    found = find_scenes(query(catalogue))
+    locked = lock_scenes(found, bands=("B02", "B04"))
+    assert len(locked.scenes) == 4
+    assert locked.dropped[0].reason == "has no asset for B04"
+    with pytest.raises(InputError, match=r"bands .'B10'. are not known"):
+        lock_scenes(found, bands=("B10",))
+    alone = SceneList(scenes=tuple(s for s in found.scenes if "B04" not in s.assets))
+    with pytest.raises(InputError, match="none of 1 scenes has all of B04, SCL"):
+        lock_scenes(alone, bands=("B04",))
+
+
+def test_a_lying_flag_is_found_on_the_pixels(catalogue):
+    def lie(item):
+        item["properties"]["earthsearch:boa_offset_applied"] = False
+
+    path = item_paths(catalogue)[1]
+    edit(path, lie)
+    found = find_scenes(query(catalogue))
+    liar = next(scene for scene in found.scenes if scene.id == path.stem)
+    assert liar.offset == -1000
+    with pytest.raises(
+        InputError, match=f"'{path.stem}'.*add -1000.*applied; set offset = 'verify'"
+    ):
+        lock_scenes(found, bands=("B04",))
+    by_setting = {
+        setting: {s.id: s for s in lock_scenes(found, bands=("B04",), offset=setting).scenes}
+        for setting in ("verify", "metadata")
+    }
+    assert by_setting["verify"][path.stem].offset == 0
+    assert "pixels say applied, against metadata" in by_setting["verify"][path.stem].offset_reason
+    assert by_setting["metadata"][path.stem].offset == -1000
+    # bands that are not dark: others of the scene are asked, and not kept
+    found = SceneList(scenes=(_without_remote(liar),))
+    (asked,) = lock_scenes(found, bands=("B08",), offset="verify").scenes
+    assert asked.offset == 0
+    assert set(asked.assets) == {"B08", "SCL"}
+
+
+def _without_remote(scene):
+    local = {name: asset for name, asset in scene.assets.items() if asset.href.startswith("/")}
+    return replace(scene, assets=local)
+
+
+def rewritten(scene, name, path, pixels, **profile):
+    base = {
+        "driver": "GTiff",
+        "count": 1,
+        "dtype": pixels.dtype.name,
+        "nodata": 0,
+        "crs": "EPSG:32633",
+        "transform": rasterio.Affine(120, 0, 499980, 0, -120, 5100000),
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+    }
+    with rasterio.open(path, "w", **(base | profile)) as file:
+        file.write(pixels, 1)
+    assets = dict(scene.assets)
+    assets[name] = replace(assets[name], href=str(path))
+    return replace(scene, assets=assets)
+
+
+@pytest.mark.parametrize(
+    ("profile", "text"),
+    [
+        ({"crs": "EPSG:32632"}, "several CRS"),
+        ({"crs": None}, "no CRS with an EPSG code"),
+        ({"nodata": 65535}, "nodata is 65535"),
+        ({"dtype": "float32", "nodata": None}, "1 bands of float32"),
+    ],
+)
+def test_files_that_are_not_what_a_product_has(catalogue, tmp_path, profile, text):
+    scene = find_scenes(query(catalogue)).scenes[0]
+    pixels = np.ones((9, 9), profile.get("dtype", "uint16"))
+    bad = rewritten(scene, "B02", tmp_path / "bad.tif", pixels, **profile)
+    with pytest.raises(InputError, match=f"{scene.id}.*{text}"):
+        lock_scenes(SceneList(scenes=(bad,)), bands=("B02",), offset="metadata")
+
+
+def test_files_that_lead_elsewhere_or_nowhere(catalogue, tmp_path):
+    scene = find_scenes(query(catalogue)).scenes[0]
+
+    def lock(href):
+        assets = scene.assets | {"B02": replace(scene.assets["B02"], href=str(href))}
+        lock_scenes(SceneList(scenes=(replace(scene, assets=assets),)), bands=("B02",))
+
+    vrt = tmp_path / "B02.tif"
+    vrt.write_text(
+        '<VRTDataset rasterXSize="1" rasterYSize="1"><VRTRasterBand dataType="UInt16" band="1">'
+        f"<SimpleSource><SourceFilename>{scene.assets['SCL'].href}</SourceFilename></SimpleSource>"
+        "</VRTRasterBand></VRTDataset>"
+    )
+    with pytest.raises(SceneReadError, match=f"{scene.id}', asset B02: .*not recognized"):
+        lock(vrt)
+    with pytest.raises(SceneReadError, match=r"asset B02.*No such file"):
+        lock(tmp_path / "gone.tif")
+
+
+def test_a_footprint_that_lies(catalogue):
+    def move(item):
+        ring = item["geometry"]["coordinates"][0]
+        item["geometry"]["coordinates"][0] = [[x, y - 9] for x, y in ring]
+
+    edit(item_paths(catalogue)[0], move)
+    found = find_scenes(query(catalogue, bbox=(15.0, 36.0, 16.0, 46.0)))
+    with pytest.raises(InputError, match="its footprint is not where its pixels are"):
+        lock_scenes(found, bands=("B02",))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("HTTP response code: 404", SceneReadError),
+        ("HTTP response code: 503", SceneUnreachableError),
+        ("HTTP response code : 429", SceneUnreachableError),
+        ("Operation timed out after 60000 milliseconds", SceneUnreachableError),
+        ("TIFFReadEncodedTile() failed", SceneReadError),
+    ],
+)
+def test_errors_tell_permanent_from_passing_and_hide_signatures(text, kind):
+    href = "https://store.example/B02.tif?sig=secret"
+    found = read_error(OSError(f"{href}: {text}"), scene_id="S", band="B02", href=href)
+    assert type(found) is kind
+    assert str(found).startswith(
+        "scene 'S', asset B02: https://store.example/B02.tif cannot be read"
+    )
+    assert "secret" not in str(found)
+
+
+# --- a STAC API on loopback --------------------------------------------------------------------
+
+
+@contextmanager
+def served(answer):
+    """Run an HTTP server on loopback whose pages `answer(path, query, body)` makes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def respond(self, body):
+            parts = urlsplit(self.path)
+            status, page = answer(parts.path, parse_qs(parts.query), body)
+            data = page if isinstance(page, bytes) else json.dumps(page).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def do_GET(self):
+            self.respond(None)
+
+        def do_POST(self):
+            size = int(self.headers["Content-Length"])
+            self.respond(json.loads(self.rfile.read(size)))
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def api(items, searches):
+    """Serve `items` two a page, and note the body of each search."""
+    conforms = ["core", "item-search", "ogcapi-features", "collections", "item-search#query"]
+
+    def answer(path, _, body):
+        if path == "/search":
+            searches.append(body)
+            start = int(body.get("token", 0))
+            page = {"type": "FeatureCollection", "features": items[start : start + 2], "links": []}
+            if start + 2 < len(items):
+                link = {"rel": "next", "method": "POST", "href": f"{url}/search"}
+                page["links"] = [link | {"body": body | {"token": start + 2}}]
+            return 200, page
+        if path == "/":
+            return 200, {
+                "type": "Catalog",
+                "id": "api",
+                "stac_version": "1.0.0",
+                "description": "",
+                "conformsTo": [f"https://api.stacspec.org/v1.0.0/{part}" for part in conforms],
+                "links": [
+                    {"rel": "self", "href": url},
+                    {"rel": "root", "href": url},
+                    {
+                        "rel": "search",
+                        "href": f"{url}/search",
+                        "type": "application/geo+json",
+                        "method": "POST",
+                    },
+                ],
+            }
+        return 404, {"code": "NotFound"}
+
+    with served(answer) as url:
+        yield url
+
+
+def test_api(shared_data):
+    path = shared_data / "stac-items" / "planetary-computer" / "site2-2020_jun_jul-35MNM.geojson"
+    items = json.loads(path.read_text())["features"]
+    items.append(copy.deepcopy(items[0]))
+    items[-1]["id"] = "hostile"
+    items[-1]["assets"]["B02"]["href"] = "file:///etc/passwd"
+    searches = []
+    months = month_range(Month(2020, 6), Month(2020, 7))
+    with api(items, searches) as url:
+        found = find_scenes(
+            SceneQuery(
+                catalogue=url,
+                collection="sentinel-2-l2a",
+                months=months,
+                bbox=(27.1, -8.1, 27.9, -7.3),
+                query={"eo:cloud_cover": {"lt": 99}},
+            )
+        )
+    assert len(searches) == 7
+    assert searches[0]["collections"] == ["sentinel-2-l2a"]
+    assert searches[0]["datetime"] == "2020-06-01T00:00:00Z/2020-08-01T01:00:00Z"
+    assert searches[0]["query"] == {"eo:cloud_cover": {"lt": 99}}
+    assert len(found.scenes) == 13
+    assert {scene.month for scene in found.scenes} == set(months)
+    assert [drop.id for drop in found.dropped] == ["hostile"]
+    assert "may not name local files" in found.dropped[0].reason
+
+
+def test_api_that_answers_html_or_not_at_all():
+    def asked(url):
+        return SceneQuery(catalogue=url, collection="c", months=(AUGUST,), bbox=PLACE)
+
+    with (
+        served(lambda *_: (200, b"<html>log in</html>")) as url,
+        pytest.raises(InputError, match="no JSON"),
+    ):
+        find_scenes(asked(url))
+    with (
+        served(lambda *_: (404, {})) as url,
+        pytest.raises(WorkFailedError, match="does not answer"),
+    ):
+        find_scenes(asked(url))
+
+
+def test_a_catalogue_of_the_network_may_not_lead_to_local_files(catalogue):
+    root = {
+        "type": "Catalog",
+        "id": "remote",
+        "links": [{"rel": "child", "href": f"file://{catalogue}/sentinel-2-l2a/collection.json"}],
+    }
+    with (
+        served(lambda *_: (200, root)) as url,
+        pytest.raises(InputError, match="may not name local"),
+    ):
+        find_scenes(query(catalogue, catalogue=f"{url}/catalog.json"))
+
+
+def test_static_catalogue_over_http(catalogue):
+    def answer(path, *_):
+        return 200, (catalogue / path.lstrip("/")).read_bytes()
+
+    with served(answer) as url:
+        found = find_scenes(query(catalogue, catalogue=f"{url}/catalog.json"))
+    assert len(found.scenes) == 5
+    assert found.scenes[0].assets["B02"].href.startswith(f"{url}/sentinel-2-l2a/S2B_33TWL_20230810")

@@ -1,0 +1,443 @@
+"""Looks of real and made scenes, against plain rasterio and NumPy."""
+
+import json
+import pickle
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from pyproj import Transformer
+
+from cube.bands import NODATA
+from cube.errors import InputError
+from cube.mask import ClearMask
+from cube.months import Month
+from cube.stac import (
+    SceneList,
+    SceneQuery,
+    SceneReadError,
+    StacSource,
+    find_scenes,
+    lock_scenes,
+    read_scenes,
+    write_scenes,
+)
+from cube.stac.footprint import geojson, unwrapped, window_outline
+from cube.stac.scene import Asset, Scene
+from cube.stac.source import stored
+from cube.stac.warp import _resample
+
+AUGUST = Month(2023, 8)
+BANDS = ("B02", "B03", "B04", "B08")
+GRID = GeoBox((915, 915), Affine(120, 0, 499980, 0, -120, 5100000), "EPSG:32633")
+"""The grid that the files of tile 33TWL have, whatever their items say."""
+
+
+@pytest.fixture(scope="module")
+def real(shared_data, tmp_path_factory):
+    """(folder of the scenes, lock file) of the real static catalogue."""
+    root = shared_data / "earth-search-33TWL"
+    found = find_scenes(
+        SceneQuery(
+            catalogue=str(root / "catalog.json"),
+            collection="sentinel-2-l2a",
+            months=(AUGUST,),
+            bbox=(15.2, 45.2, 16.2, 45.8),
+        )
+    )
+    path = tmp_path_factory.mktemp("lock") / "scenes.json"
+    write_scenes(path, lock_scenes(found, bands=BANDS))
+    return root / "sentinel-2-l2a", path
+
+
+@cache
+def plain(folder, scene_id, name):
+    with rasterio.open(folder / scene_id / f"{name}.tif") as file:
+        return file.read(1)
+
+
+def test_lock_has_the_files_geometry_and_offset(real):
+    scenes = read_scenes(real[1]).scenes
+    assert [scene.overpass_start.day for scene in scenes] == [10, 13, 15, 18, 20]
+    for scene in scenes:
+        assert scene.is_locked
+        assert scene.offset == 0
+        assert scene.offset_reason == ("baseline 05.09, boa_offset_applied is true; pixels agree")
+        assert set(scene.assets) == {*BANDS, "SCL"}
+        for asset in scene.assets.values():  # the items declare 10 m and 10980 pixels
+            assert asset.transform == (120, 0, 499980, 0, -120, 5100000)
+            assert asset.shape == (915, 915)
+
+
+@pytest.mark.parametrize(
+    ("reader", "top", "left", "height", "width"),
+    [
+        ("odc", 300, 400, 97, 131),
+        ("stackstac", 300, 400, 97, 131),
+        ("odc", -20, 850, 60, 90),  # partly outside
+        ("odc", 0, 0, 50, 50),
+    ],
+)
+def test_looks_equal_plain_rasterio(real, reader, top, left, height, width):
+    folder, lock = real
+    window = GeoBox((height, width), GRID.transform * Affine.translation(left, top), GRID.crs)
+    looks = StacSource(scenes=lock, reader=reader).looks(AUGUST, window, BANDS)
+    ids = []
+    for scene in read_scenes(lock).scenes:
+        padded = {
+            name: np.pad(plain(folder, scene.id, name), 100)[
+                100 + top : 100 + top + height, 100 + left : 100 + left + width
+            ].astype(int)
+            for name in (*BANDS, "SCL")
+        }
+        has_data = np.all([layer > 0 for layer in padded.values()], axis=0)
+        is_clear = has_data & np.isin(padded["SCL"], (4, 5, 6, 7))
+        if not is_clear.any():
+            continue
+        look = len(ids)
+        ids.append(scene.id)
+        np.testing.assert_array_equal(looks.is_clear[look], is_clear)
+        for index, name in enumerate(BANDS):  # the offset is out already: counts as they are
+            expected = np.where(has_data, padded[name], NODATA)
+            np.testing.assert_array_equal(looks.reflectance[look, index], expected)
+    assert looks.ids == tuple(ids)
+    assert looks.reflectance.shape == (len(ids), 4, height, width)
+    assert looks.reflectance.dtype == np.int16
+
+
+def test_window_without_scenes_and_month_without_scenes(real):
+    source = StacSource(scenes=real[1])
+    elsewhere = GeoBox((5, 6), Affine(120, 0, 300000, 0, -120, 5700000), "EPSG:32633")
+    for month, window in ((AUGUST, elsewhere), (Month(2023, 7), GRID[:5, :6])):
+        looks = source.looks(month, window, BANDS)
+        assert looks.reflectance.shape == (0, 4, 5, 6)
+        assert looks.is_clear.shape == (0, 5, 6)
+        assert looks.ids == ()
+
+
+WINDOWS = {
+    "half a pixel off": GeoBox.from_bbox(
+        (540000, 4990080, 565080, 5010000), "EPSG:32633", resolution=120
+    ),
+    "finer": GeoBox.from_bbox((540060, 4990080, 550000, 5000000), "EPSG:32633", resolution=50),
+    "coarser": GeoBox.from_bbox((510000, 4990000, 580000, 5060000), "EPSG:32633", resolution=500),
+    "another zone": GeoBox.from_bbox(
+        (1010000, 5010000, 1035000, 5035000), "EPSG:32632", resolution=120
+    ),
+    "LAEA Europe": GeoBox.from_bbox(
+        (4730000, 2490000, 4750000, 2510000), "EPSG:3035", resolution=100
+    ),
+    "degrees": GeoBox.from_bbox((15.2, 45.2, 15.4, 45.4), "EPSG:4326", resolution=0.001),
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "resampling"),
+    [(place, "bilinear") for place in WINDOWS] + [("another zone", "nearest")],
+)
+def test_any_grid_any_tiling_either_reader(real, place, resampling):
+    window = WINDOWS[place]
+    height, width = window.shape
+    step_y, step_x = height // 2 + 3, width // 2 - 5  # two rows and three columns, uneven
+    by_reader = {}
+    for reader in ("odc", "stackstac"):
+        source = StacSource(scenes=real[1], reader=reader, resampling=resampling)
+        scene = read_scenes(real[1]).scenes[2]
+        whole = source.read(scene, ("B04", "B08"), window)
+        parts = np.zeros_like(whole)
+        for y in range(0, height, step_y):
+            for x in range(0, width, step_x):
+                tile = window[y : min(y + step_y, height), x : min(x + step_x, width)]
+                part = source.read(scene, ("B04", "B08"), tile)
+                parts[:, y : y + step_y, x : x + step_x] = part
+        np.testing.assert_array_equal(whole, parts)
+        by_reader[reader] = whole
+    np.testing.assert_array_equal(by_reader["odc"], by_reader["stackstac"])
+    assert (by_reader["odc"] > 0).mean() > 0.5
+
+
+@pytest.mark.parametrize("place", ["another zone", "LAEA Europe", "finer"])
+def test_warp_against_a_loop_over_pixels(real, place):
+    window = WINDOWS[place][20:50, 30:70]
+    folder, lock = real
+    scene = read_scenes(lock).scenes[2]
+    red = plain(folder, scene.id, "B04").astype(float)
+    nearest = StacSource(scenes=lock, resampling="nearest").read(scene, ("B04",), window)[0]
+    smooth = StacSource(scenes=lock).read(scene, ("B04",), window)[0]
+    to_utm = Transformer.from_crs(window.crs.to_epsg(), 32633, always_xy=True)
+    for y in range(30):
+        for x in range(40):
+            point = to_utm.transform(*(window.transform * (x + 0.5, y + 0.5)))
+            column, row = ~GRID.transform * point
+            on_an_edge = min(row % 1, -row % 1, column % 1, -column % 1) < 1 / 500
+            assert on_an_edge or nearest[y, x] == red[int(row), int(column)]
+            top, left = int(np.floor(row - 0.5)), int(np.floor(column - 0.5))
+            down, right = row - 0.5 - top, column - 0.5 - left
+            four = red[top : top + 2, left : left + 2]
+            if (four > 0).all():
+                expected = np.outer([1 - down, down], [1 - right, right]).ravel() @ four.ravel()
+                slope = np.abs(np.diff(four, axis=0)).max() + np.abs(np.diff(four, axis=1)).max()
+                assert abs(smooth[y, x] - expected) <= 0.5 + slope / 1000
+
+
+def test_coarser_pixels_are_the_mean_of_what_they_cover(real):
+    folder, lock = real
+    scene = read_scenes(lock).scenes[2]
+    window = GRID[300:420, 400:520].zoom_out(4)
+    found = StacSource(scenes=lock).read(scene, ("B04",), window)[0]
+    red = plain(folder, scene.id, "B04")[300:420, 400:520].astype(float)
+    assert (red > 0).all()
+    blocks = red.reshape(30, 4, 30, 4).mean(axis=(1, 3))
+    np.testing.assert_array_equal(found, np.floor(blocks + 0.5))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    shift=st.tuples(st.integers(-40, 40), st.integers(-40, 40)),
+    scale=st.sampled_from([0.25, 0.5, 1.0]),
+)
+def test_bilinear_leaves_nodata_out(seed, shift, scale):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 4, (1, 9, 8)).astype(np.uint16) * np.uint16(700)
+    rows = (np.arange(6)[:, None] * scale + shift[0] / 16) * np.ones((1, 7))
+    columns = (np.arange(7)[None, :] * scale + shift[1] / 16) * np.ones((6, 1))
+    found = _resample(counts, columns, rows, True)[0]
+    for y in range(5):
+        for x in range(6):
+            row, column = rows[y, 0] + scale / 2, columns[0, x] + scale / 2
+            own = (int(np.floor(row)), int(np.floor(column)))
+            inside = 0 <= own[0] < 9 and 0 <= own[1] < 8
+            if not inside or counts[0][own] == 0:
+                assert found[y, x] == 0
+                continue
+            total = weight = 0.0
+            for i in range(9):
+                for j in range(8):
+                    near = max(0, 1 - abs(row - 0.5 - i)) * max(0, 1 - abs(column - 0.5 - j))
+                    if counts[0, i, j] > 0:
+                        total, weight = total + near * counts[0, i, j], weight + near
+            assert found[y, x] == int(np.floor(total / weight + 0.5))
+
+
+def test_stored_units():
+    counts = np.array([[0, 1, 900, 1000, 1250, 40000, 65535]], np.uint16)
+    assert stored(counts, "B02", -1000)[0].tolist() == [NODATA, -999, -100, 0, 250, 32767, 32767]
+    assert stored(counts, "B02", 0)[0].tolist() == [NODATA, 1, 900, 1000, 1250, 32767, 32767]
+    assert stored(counts, "WVP", -1000)[0].tolist() == [NODATA, 1, 900, 1000, 1250, 32767, 32767]
+    assert stored(counts, "AOT", -1000)[0, :4].tolist() == [NODATA, 10, 9000, 10000]
+
+
+# --- made scenes, a few pixels each -------------------------------------------------------------
+
+SMALL = GeoBox((6, 8), Affine(10, 0, 600000, 0, -10, 5000000), "EPSG:32633")
+
+
+def write_raster(path, pixels, grid=SMALL, **options):
+    profile = {
+        "driver": "GTiff",
+        "count": 1,
+        "dtype": pixels.dtype.name,
+        "nodata": 0,
+        "crs": str(grid.crs),
+        "transform": grid.transform,
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+    }
+    with rasterio.open(path, "w", **(profile | options)) as file:
+        file.write(pixels, 1)
+    return str(path)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Make a scene of arrays, and a source of scenes."""
+
+    def scene(name, counts, scl, *, offset=0, grid=SMALL, **changes):
+        scl_path = write_raster(tmp_path / f"{name}_SCL.tif", np.asarray(scl, np.uint8), grid)
+        blue_path = write_raster(tmp_path / f"{name}_B02.tif", np.asarray(counts, np.uint16), grid)
+        outline = window_outline(grid)
+        fields = {
+            "id": name,
+            "collection": "sentinel-2-l2a",
+            "time": "2023-08-10T09:58:11+00:00",
+            "overpass": "S2B_20230810T094549",
+            "tile": "33TWL",
+            "baseline": "05.09",
+            "version": ["", ""],
+            "epsg": grid.crs.to_epsg(),
+            "footprint": geojson(outline),
+            "cloud_cover": None,
+            "offset": offset,
+            "offset_reason": "made",
+            "is_locked": False,
+            "assets": {
+                "B02": {"href": blue_path, "transform": None, "shape": None},
+                "SCL": {"href": scl_path, "transform": None, "shape": None},
+            },
+        }
+        return Scene.from_json(fields | changes)
+
+    def source(*scenes, **settings):
+        path = tmp_path / "scenes.json"
+        locked = lock_scenes(SceneList(scenes=scenes), bands=("B02",), offset="metadata")
+        write_scenes(path, locked)
+        return StacSource(scenes=path, **settings)
+
+    scene.source = source
+    return scene
+
+
+def layer(value, **patches):
+    out = np.full(SMALL.shape, value, int)
+    for patch in patches.values():
+        rows, columns, inside = patch
+        out[rows, columns] = inside
+    return out
+
+
+ALL = slice(None)
+
+
+def test_offset_is_taken_off_and_negative_reflectance_survives(made):
+    scene = made("a", layer(1200, dark=(0, ALL, 950), gap=(1, ALL, 0)), layer(4), offset=-1000)
+    looks = made.source(scene).looks(AUGUST, SMALL, ("B02",))
+    assert looks.reflectance[0, 0, :3, 0].tolist() == [-50, NODATA, 200]
+    assert looks.is_clear[0, :3, 0].tolist() == [True, False, True]
+
+
+def test_granules_of_one_overpass_are_one_look(made):
+    left = made("left", layer(500, none=(ALL, slice(4, None), 0)), layer(4))
+    right = made(
+        "right", layer(1700, none=(ALL, slice(0, 2), 0)), layer(5), offset=-1000, baseline="05.00"
+    )
+    later = made("later", layer(600), layer(4), overpass="S2A_20230812T095031")
+    looks = made.source(later, right, left).looks(AUGUST, SMALL, ("B02",))
+    assert looks.ids == ("left+right", "later")
+    assert looks.reflectance[0, 0, 0].tolist() == [500] * 4 + [700] * 4  # the newer where both see
+    assert looks.is_clear.all()
+
+
+def test_scenes_of_the_cubes_own_zone_come_first(made):
+    other = GeoBox.from_bbox(
+        SMALL.extent.to_crs("EPSG:32632").buffer(200).boundingbox, "EPSG:32632", resolution=10
+    )
+    neighbour = made(
+        "neighbour",
+        np.full(other.shape, 900),
+        np.full(other.shape, 4),
+        grid=other,
+        baseline="05.11",
+    )
+    native = made("native", layer(800, none=(0, ALL, 0)), layer(4))
+    looks = made.source(neighbour, native).looks(AUGUST, SMALL, ("B02",))
+    assert looks.ids == ("native+neighbour",)
+    assert looks.reflectance[0, 0, :, 3].tolist() == [900, 800, 800, 800, 800, 800]
+
+
+def test_an_overpass_belongs_to_the_month_it_began_in(made):
+    scene = made(
+        "midnight",
+        layer(500),
+        layer(4),
+        overpass="S2B_20230731T235949",
+        time="2023-08-01T00:04:00+00:00",
+    )
+    source = made.source(scene)
+    assert source.looks(Month(2023, 7), SMALL, ("B02",)).ids == ("midnight",)
+    assert source.looks(AUGUST, SMALL, ("B02",)).ids == ()
+
+
+def test_cloudy_overpass_is_left_out_unread(made):
+    cloudy = made("cloudy", layer(500), layer(9, hole=(0, 0, 3)))
+    source = made.source(cloudy)
+    Path(cloudy.assets["B02"].href).write_bytes(b"broken after the lock")
+    assert source.looks(AUGUST, SMALL, ("B02",)).ids == ()
+
+
+def test_unknown_classes_are_not_clear(made):
+    looks = made.source(made("a", layer(500), layer(4, odd=(0, 0, 12), old=(0, 1, 1)))).looks(
+        AUGUST, SMALL, ("B02",)
+    )
+    assert looks.is_clear[0, 0].tolist() == [False, False] + [True] * 6
+
+
+def test_buffer_reaches_over_the_edge_of_a_tile(made):
+    scene = made("a", layer(500), layer(4, cloud=(2, 3, 9)))
+    source = made.source(scene, mask=ClearMask(buffer=25.0))
+    whole = source.looks(AUGUST, SMALL, ("B02",))
+    assert whole.is_clear[0, 2].tolist() == [True, False, False, False, False, False, True, True]
+    for columns in (slice(0, 3), slice(3, 4), slice(4, 8)):
+        part = source.looks(AUGUST, SMALL[0:6, columns.start : columns.stop], ("B02",))
+        expected = whole.is_clear[:, :, columns]
+        found = part.is_clear if part.ids else np.zeros_like(expected)
+        np.testing.assert_array_equal(found, expected)
+    degrees = GeoBox.from_bbox(tuple(window_outline(SMALL).bounds), "EPSG:4326", resolution=1e-4)
+    with pytest.raises(InputError, match="buffer in metres needs a grid in metres"):
+        source.looks(AUGUST, degrees, ("B02",))
+
+
+def test_files_of_two_resolutions(made, tmp_path):
+    coarse = SMALL.zoom_out(2)
+    scene = made("a", layer(500), layer(4))
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4) % 2 * 5 + 4  # vegetation and cloud
+    href = write_raster(tmp_path / "coarse.tif", pixels, coarse)
+    scene = replace(scene, assets={**scene.assets, "SCL": Asset(href=href)})
+    looks = made.source(scene).looks(AUGUST, SMALL, ("B02",))
+    np.testing.assert_array_equal(looks.is_clear[0], np.kron(pixels, np.ones((2, 2))) == 4)
+
+
+@pytest.mark.parametrize("reader", ["odc", "stackstac"])
+def test_unreadable_files_are_named(made, reader):
+    size = GeoBox((600, 600), SMALL.transform, SMALL.crs)
+    noise = np.random.default_rng(1).integers(1, 9000, size.shape)
+    scene = made("broken", noise, np.full(size.shape, 4), grid=size)
+    source = made.source(scene, reader=reader)
+    href = Path(scene.assets["B02"].href)
+    whole = href.read_bytes()
+    href.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(
+        SceneReadError, match=r"scene 'broken', asset B02: .*broken_B02.tif cannot"
+    ) as caught:
+        source.looks(AUGUST, size, ("B02",))
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), InputError)
+    href.unlink()
+    with pytest.raises(SceneReadError, match="asset B02"):
+        source.looks(AUGUST, size, ("B02",))
+
+
+def test_source_is_small_to_pickle_and_refuses_bad_settings(tmp_path):
+    source = StacSource(scenes=tmp_path / "scenes.json")
+    assert len(pickle.dumps(source)) < 500
+    assert pickle.loads(pickle.dumps(source)) == source
+    with pytest.raises(Exception, match="'gdal'"):  # the run-time type check speaks first here
+        replace(source, reader="gdal")
+    with pytest.raises(Exception, match="'cubic'"):
+        replace(source, resampling="cubic")
+    with pytest.raises(InputError, match="does not exist"):
+        source.looks(AUGUST, SMALL, ("B02",))
+
+
+def test_bands_the_lock_does_not_have(made):
+    source = made.source(made("a", layer(500), layer(4)))
+    with pytest.raises(InputError, match=r"scene 'a' in .* has no B8A; run `lock` again"):
+        source.looks(AUGUST, SMALL, ("B02", "B8A"))
+
+
+def test_scenes_that_were_never_checked(made, tmp_path):
+    path = tmp_path / "unlocked.json"
+    write_scenes(path, SceneList(scenes=(made("a", layer(500), layer(4)),)))
+    with pytest.raises(InputError, match=r"'a' in .* was not checked; run `lock` again"):
+        StacSource(scenes=path).looks(AUGUST, SMALL, ("B02",))
+
+
+def test_footprints_meet_as_unwrapped(made):
+    scene = made("a", layer(500), layer(4))
+    assert unwrapped(json.loads(json.dumps(scene.footprint))).equals(window_outline(SMALL))
