@@ -1,6 +1,5 @@
 """A trained network and its legend in, `SpeciesClassifier` out: the unit that is saved and applied."""
 
-import colorsys
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -151,7 +150,7 @@ def train_classifier(
     samples: Samples,
     config: TrainConfig,
     *,
-    colours: Sequence[str] | None = None,
+    colours: Sequence[str],
     scores: ScoreTable | None = None,
     watch: Callable[[EpochReport], None] | None = None,
 ) -> SpeciesClassifier:
@@ -167,7 +166,7 @@ def train_classifier(
         fitted=fitted,
         months=calendar_months(samples.months),
         classes=samples.classes,
-        colours=tuple(colours) if colours is not None else default_colours(len(samples.classes)),
+        colours=tuple(colours),
         sample_fingerprint=samples.fingerprint,
         code_version=code_version(),
         scores=None if scores is None else scores.to_dict(),
@@ -180,17 +179,6 @@ def code_version() -> str:
         return version("canopycube")
     except PackageNotFoundError:
         return "not installed"
-
-
-def default_colours(count: int) -> tuple[str, ...]:
-    """Return `count` colours that can be told apart: hues a golden angle away from each other."""
-    colours = []
-    for index in range(count):
-        hue = (0.36 + index * 0.381966) % 1  # starts at green
-        lightness = (0.42, 0.66, 0.30, 0.54, 0.22)[index % 5]
-        red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.62)
-        colours.append(f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}")
-    return tuple(colours)
 
 
 def _month_list(months: tuple[int, ...]) -> str:

@@ -262,7 +262,7 @@ class TrainingSection(Section):
     seed: int = Field(default=0, ge=0)
     """Seed of weights, batches and splits."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads for training; by default all."""
+    """CPU threads for training; by default one (more is slower on a busy machine)."""
 
 
 class MapSection(Section):

@@ -1,15 +1,15 @@
 """Stored samples in, a scored and saved classifier out."""
 
-import os
 import time
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from cube.palette import default_colours
 from cube.samplestore import open_samples
 from model import Samples, TrainConfig
-from model.classifier import default_colours, train_classifier
+from model.classifier import train_classifier
 from model.crossvalidate import compare_splits
 from pipelines.plan import Layout
 from pipelines.progress import Reporter
@@ -22,7 +22,6 @@ SCORING_KEYS = ("preset", "folds", "folds_used")
 def train_config(section: TrainingSection) -> TrainConfig:
     """Return the preset with the keys the recipe overrides."""
     given = section.model_dump(exclude=set(SCORING_KEYS), exclude_none=True)
-    given.setdefault("threads", os.cpu_count() or 1)
     return TrainConfig.preset(section.preset, **given)
 
 

@@ -13,6 +13,8 @@ import pystac
 import pytest
 import rasterio
 import rasterio.warp
+import shapely
+import shapely.geometry
 from pyproj import Transformer
 from rio_cogeo.cogeo import cog_validate
 
@@ -329,6 +331,20 @@ def test_two_sensors_see_the_same_ground_a_little_differently() -> None:
     assert difference.max() < 0.12
     assert difference[REFLECTANCE_BANDS.index("B12")] > 0.005
     assert difference[REFLECTANCE_BANDS.index("B07")] > 0.002
+
+
+def test_the_footprint_holds_what_was_seen_and_little_more(forest: Forest) -> None:
+    for scene in forest.scenes:
+        scl = read(forest, scene, "SCL")
+        with rasterio.open(scene_folder(forest, scene) / "SCL.tif") as raster:
+            row, column = np.nonzero(scl)
+            x, y = raster.xy(row, column)
+        to_degrees = Transformer.from_crs(scene.epsg, 4326, always_xy=True)
+        outline = shapely.geometry.shape(item(forest, scene)["geometry"])
+        assert shapely.contains_xy(outline, *to_degrees.transform(x, y)).all(), scene.id
+        to_grid = Transformer.from_crs(4326, scene.epsg, always_xy=True)
+        corners = np.column_stack(to_grid.transform(*shapely.get_coordinates(outline).T))
+        assert shapely.Polygon(corners).area < 1.06 * row.size * 400
 
 
 def test_pystac_opens_the_catalogue_without_a_network(forest: Forest) -> None:

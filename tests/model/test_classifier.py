@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 import torch
 
-from model.classifier import SpeciesClassifier, default_colours, train_classifier
+from model.classifier import SpeciesClassifier, train_classifier
 from model.config import TrainConfig
 from model.errors import ClassifierError, SampleError
 from model.samples import Samples
@@ -26,7 +26,11 @@ def samples(make_samples: Make) -> Samples:
 
 @pytest.fixture(scope="module")
 def classifier(samples: Samples, quick: TrainConfig) -> SpeciesClassifier:
-    return train_classifier(samples, replace(quick, epochs=2, layers=2, bidirectional=True))
+    return train_classifier(
+        samples,
+        replace(quick, epochs=2, layers=2, bidirectional=True),
+        colours=["#1b9e77"] * len(samples.classes),
+    )
 
 
 @pytest.fixture
@@ -96,7 +100,9 @@ def test_the_same_classifier_gives_the_same_bytes(
 def test_saving_over_a_classifier_leaves_only_the_new_one(
     saved: Path, samples: Samples, quick: TrainConfig
 ) -> None:
-    other = train_classifier(samples, replace(quick, epochs=1))
+    other = train_classifier(
+        samples, replace(quick, epochs=1), colours=["#1b9e77"] * len(samples.classes)
+    )
     other.save(saved)
     assert SpeciesClassifier.load(saved).fingerprint == other.fingerprint
     assert len(list(saved.iterdir())) == 2
@@ -106,7 +112,10 @@ def test_a_save_that_fails_leaves_the_old_classifier(
     classifier: SpeciesClassifier, saved: Path, samples: Samples, quick: TrainConfig
 ) -> None:
     other = replace(
-        train_classifier(samples, replace(quick, epochs=1)), scores={"f1": float("nan")}
+        train_classifier(
+            samples, replace(quick, epochs=1), colours=["#1b9e77"] * len(samples.classes)
+        ),
+        scores={"f1": float("nan")},
     )
     with pytest.raises(ValueError, match="JSON compliant"):
         other.save(saved)
@@ -274,11 +283,4 @@ def test_samples_without_a_clear_month_have_no_probability(
 def test_a_class_without_samples_is_refused(samples: Samples, quick: TrainConfig) -> None:
     two = samples.take(np.flatnonzero(samples.label > 0).astype(np.int64))
     with pytest.raises(SampleError, match="classes species 0 have no sample; drop or merge"):
-        train_classifier(two, quick)
-
-
-def test_default_colours_can_be_told_apart() -> None:
-    colours = default_colours(24)
-    rgb = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours])
-    apart = np.abs(rgb[:, None] - rgb[None]).sum(axis=2)
-    assert apart[~np.eye(24, dtype=bool)].min() > 20
+        train_classifier(two, quick, colours=["#1b9e77"] * len(two.classes))

@@ -25,7 +25,8 @@ def classifier(make_samples: Make, quick: TrainConfig) -> SpeciesClassifier:
     config = TrainConfig.preset(
         "default", features=list(FEATURES), hidden=16, epochs=15, learning_rate=1e-2
     )
-    return train_classifier(make_samples(), config)
+    samples = make_samples()
+    return train_classifier(samples, config, colours=["#1b9e77"] * len(samples.classes))
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +215,7 @@ def test_every_kind_of_network_predicts_alike_in_any_batch_position(
 ) -> None:
     samples = make_samples(groups=70, per_group=10)
     config = replace(quick, epochs=1, hidden=24, layers=2, bidirectional=bidirectional)
-    trained = train_classifier(samples, config)
+    trained = train_classifier(samples, config, colours=["#1b9e77"] * len(samples.classes))
     every = trained.predict_samples(samples.reflectance, samples.bands)
     for start in (1, 37, 511):
         rest = trained.predict_samples(samples.reflectance[start:], samples.bands)
