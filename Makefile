@@ -12,8 +12,8 @@ demo: $(VENV)/.core ## simulate a forest and map its species
 test: $(VENV)/.dev ## run the tests
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
 
-test-slow: $(VENV)/.dev ## run the long tests too
-	$(BIN)/python -m pytest $(PYTEST)
+test-slow: $(VENV)/.dev ## run the long tests: notebooks, real chains, difficulty of the forest
+	$(BIN)/python -m pytest -m slow $(PYTEST)
 
 lint: $(VENV)/.dev ## everything that is checked without running the code
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -36,49 +37,67 @@ def sorting_network(count: int) -> np.ndarray:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
+_BLOCK = 1024
+"""Pixels sorted together: every exchange runs along them as vector minima and maxima, whatever the
+width of the window, and 20 looks of them stay in the second-level cache. Measured with 6 to 20
+looks: 512 are a fifth slower, 2048 no faster."""
+
+
 @numba.njit(nogil=True, cache=True)
-def _median_rows(
-    reflectance: np.ndarray,  # (look, band, y, x) int16
-    is_clear: np.ndarray,  # (look, y, x) bool
+@no_type_check  # a run-time check inside would keep numba from compiling it
+def _median_blocks(
+    reflectance: np.ndarray,  # (look, band, pixel) int16, at least one look
+    is_clear: np.ndarray,  # (look, pixel) bool
     network: np.ndarray,  # (pair, 2) int64
-    median: np.ndarray,  # (band, y, x) int16, written
-    clear_count: np.ndarray,  # (y, x) uint16, written
+    median: np.ndarray,  # (band, pixel) int16, written
+    clear_count: np.ndarray,  # (pixel) uint16, written
 ) -> None:
-    looks, bands, height, width = reflectance.shape
-    # One row of pixels of every look stays in the first-level cache while it is sorted, and every
-    # exchange runs along the pixels, which the compiler turns into vector minima and maxima.
-    rows = np.empty((looks, width), np.int16)
-    for y in range(height):
-        for x in range(width):
-            clear_count[y, x] = 0
+    looks, bands, pixels = reflectance.shape
+    rows = np.empty((looks, _BLOCK), np.int16)
+    keep = np.empty((looks, _BLOCK), np.int16)
+    fill = np.empty((looks, _BLOCK), np.int16)
+    # Of an even number of ranks these are the two in the middle; of an odd number the middle one
+    # and the one below it.
+    below, above = max(looks // 2 - 1, 0), looks // 2
+    for start in range(0, pixels, _BLOCK):
+        size = min(_BLOCK, pixels - start)
+        count = clear_count[start : start + size]
+        # Looks that are not clear become the largest and the smallest value in turns, so that the
+        # middle of all looks is the middle of the clear ones, whatever their number.
+        count[:] = 0
         for look in range(looks):
-            for x in range(width):
-                clear_count[y, x] += np.uint16(is_clear[look, y, x])
+            clear = is_clear[look, start : start + size]
+            for x in range(size):
+                hidden = look - np.int32(count[x])
+                extreme = np.int16(STORED_MAX) if hidden % 2 == 0 else np.int16(NODATA)
+                keep[look, x] = np.int16(-1) if clear[x] else np.int16(0)
+                fill[look, x] = np.int16(0) if clear[x] else extreme
+                count[x] += np.uint16(clear[x])
         for band in range(bands):
             for look in range(looks):
-                for x in range(width):
-                    rows[look, x] = (
-                        reflectance[look, band, y, x]
-                        if is_clear[look, y, x]
-                        else np.int16(STORED_MAX)
-                    )
+                values = reflectance[look, band, start : start + size]
+                for x in range(size):
+                    rows[look, x] = (values[x] & keep[look, x]) | fill[look, x]
             for pair in range(network.shape[0]):
                 low_row = rows[network[pair, 0]]
                 high_row = rows[network[pair, 1]]
-                for x in range(width):
+                for x in range(size):
                     low = low_row[x]
                     high = high_row[x]
                     low_row[x] = min(low, high)
                     high_row[x] = max(low, high)
-            for x in range(width):
-                count = np.int64(clear_count[y, x])
-                if count == 0:
-                    median[band, y, x] = NODATA
-                    continue
-                total = np.int32(rows[(count - 1) // 2, x]) + np.int32(rows[count // 2, x])
+            # An odd count has one middle. If the number of looks is odd too, as many extremes lie
+            # above it as below; if not, one more lies above, and the middle is one rank lower.
+            single = rows[above] if looks % 2 else rows[below]
+            other = rows[below] if looks % 2 else rows[above]
+            result = median[band, start : start + size]
+            for x in range(size):
+                first = np.int32(single[x])
+                total = first + (first if count[x] % 2 else np.int32(other[x]))
                 half = total >> 1
                 # halves go to the even neighbour, as IEEE rounding and np.rint do
-                median[band, y, x] = half + (total & 1) * (half & 1)
+                rounded = np.int16(half + (total & half & 1))
+                result[x] = rounded if count[x] else np.int16(NODATA)
 
 
 def median_composite(
@@ -91,10 +110,17 @@ def median_composite(
     never read into the result.
     """
     looks, bands, height, width = reflectance.shape
-    median = np.empty((bands, height, width), np.int16)
-    clear_count = np.empty((height, width), np.uint16)
-    _median_rows(reflectance, is_clear, sorting_network(looks), median, clear_count)
-    return median, clear_count
+    median = np.full((bands, height * width), NODATA, np.int16)
+    clear_count = np.zeros(height * width, np.uint16)
+    if looks:
+        _median_blocks(
+            reflectance.reshape(looks, bands, height * width),
+            is_clear.reshape(looks, height * width),
+            sorting_network(looks),
+            median,
+            clear_count,
+        )
+    return median.reshape(bands, height, width), clear_count.reshape(height, width)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,15 +66,18 @@ class Ledger:
     def records(self) -> dict[str, dict[str, Any]]:
         """Return every record made with these inputs, by tile id.
 
-        Raises `InputError` for a record that is not readable JSON.
+        Raises `InputError` for a record that is not readable JSON, or of another tile.
         """
         found = {}
         for path in sorted(self.folder.glob("r*c*.json")):
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))
-                if record["inputs"] == self.inputs:
-                    found[str(record["tile"])] = record
-            except (ValueError, KeyError, TypeError) as error:
+                tile, inputs = record["tile"], record["inputs"]
+                if f"{tile}.json" != path.name:
+                    raise ValueError(f"it is of tile {tile!r}")
+                if inputs == self.inputs:
+                    found[tile] = record
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 raise InputError(
                     f"ledger record {str(path)!r} is damaged ({error!r}); delete it to redo the tile"
                 ) from error

@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from cube.errors import InputError
 from cube.spec import Region
-from cube.store import SCHEMA, StoredVariable, create_store, read_attributes
+from cube.store import SCHEMA, StoredVariable, create_store, read_attributes, write_whole
 
 UNCLASSIFIED = 0
 """Map value of pixels that could not be classified."""
@@ -61,7 +61,15 @@ def create_map(
     zarr_format: Literal[2, 3] = 3,
     title: str = "canopycube map",
 ) -> None:
-    """Allocate an empty map at `path`: `species` and the quality layers, all nodata, (y, x)."""
+    """Allocate an empty map at `path`: `species` and the quality layers, all nodata, (y, x).
+
+    Raises `InputError` for no class at all, for two with the same value or name, and if `path`
+    cannot be written or something lies there.
+    """
+    for key in ("value", "name"):
+        found = [getattr(item, key) for item in classes]
+        if not found or len(set(found)) != len(found):
+            raise InputError(f"the map's classes are none or repeat a {key}: {found}")
     height, width = geobox.shape
     shards = (tile, tile) if zarr_format == 3 else None
 
@@ -111,19 +119,29 @@ def create_map(
 
 def map_classes(path: Path) -> tuple[MapClass, ...]:
     """Return the legend of the map at `path`; `InputError` if there is no map."""
-    stored = read_attributes(path, kind="map")["classes"]
-    return tuple(MapClass(**item) for item in stored)
+    stored = read_attributes(path, kind="map").get("classes")
+    try:
+        if not isinstance(stored, list) or not stored:
+            raise TypeError("no list of classes")
+        return tuple(MapClass(**item) for item in stored)
+    except TypeError as error:
+        raise InputError(
+            f"the map at {str(path)!r} is damaged: its legend is {str(stored)[:80]!r}"
+        ) from error
 
 
 def write_map_region(
     path: Path, region: Region, layers: Mapping[str, UInt8[np.ndarray, "y x"]]
 ) -> None:
-    """Write one tile of every layer of a map; writing it twice changes nothing."""
+    """Write one tile of every layer of a map; writing it twice changes nothing.
+
+    Raises `ValueError` for a region that cuts a stored object, or a block of another shape.
+    """
     group = zarr.open_group(path, mode="r+")
     for name, block in layers.items():
         array = group[name]
         assert isinstance(array, zarr.Array)  # create_map allocated it
-        array[region.rows, region.columns] = block
+        write_whole(array, region, block)
 
 
 def open_map(path: str | Path) -> xr.Dataset:
@@ -133,7 +151,9 @@ def open_map(path: str | Path) -> xr.Dataset:
     Raises `InputError` if there is no map at `path`.
     """
     path = Path(path)
-    tile = int(read_attributes(path, kind="map")["tile"])
+    tile = read_attributes(path, kind="map").get("tile")
+    if not isinstance(tile, int) or tile < 1:
+        raise InputError(f"the map at {str(path)!r} is damaged: its tile is {tile!r}")
     stored: xr.Dataset = xr.open_zarr(
         path, chunks={"y": tile, "x": tile}, mask_and_scale=False, decode_coords="all"
     )

@@ -8,7 +8,10 @@ import numpy as np
 
 from cube.errors import InputError
 
-_MONTH = re.compile(r"(\d{4})-(\d{2})")
+_MONTH = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
+
+_YEARS = range(1678, 2262)
+"""Years of which every month fits into nanoseconds since 1970, the unit of the time axis."""
 
 
 @dataclass(frozen=True, order=True)
@@ -16,13 +19,18 @@ class Month:
     """One calendar month, in UTC."""
 
     year: int
-    """Four-digit year, 1..9999."""
+    """Four-digit year, 1678..2261."""
     month: int
     """1 for January .. 12 for December."""
 
     def __post_init__(self) -> None:
-        if not (1 <= self.year <= 9999 and 1 <= self.month <= 12):
+        if not 1 <= self.month <= 12:
             raise InputError(f"month {self!s} does not exist; expected YYYY-MM with MM in 01..12")
+        if self.year not in _YEARS:
+            raise InputError(
+                f"month {self!s} is beyond the time axis, which holds the years "
+                f"{_YEARS.start}..{_YEARS.stop - 1}"
+            )
 
     def __str__(self) -> str:
         return f"{self.year:04d}-{self.month:02d}"
@@ -37,7 +45,7 @@ class Month:
 
     @classmethod
     def of(cls, time: np.datetime64) -> "Month":
-        """Return the month in which `time` lies."""
+        """Return the month in which `time` lies; raises `InputError` for no time (NaT)."""
         return cls.parse(str(time.astype("datetime64[M]")))
 
     @property

@@ -1,7 +1,7 @@
 """The border between pixels that exist somewhere and a cube: looks in, monthly composite out."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int16, UInt16
@@ -37,6 +37,7 @@ class Composite:
     """Ids of the scenes that were read, for the ledger."""
 
 
+@runtime_checkable
 class SceneCatalogue(Protocol):
     """Scenes on disk or behind an API; pickles small and holds no secret."""
 
@@ -45,6 +46,7 @@ class SceneCatalogue(Protocol):
         ...
 
 
+@runtime_checkable
 class MonthSource(Protocol):
     """The composite of one month over one window of the cube's grid."""
 

@@ -8,10 +8,14 @@ from typing import Any, Literal
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import CRSError
 
 from cube.bands import BANDS
 from cube.errors import InputError
 from cube.months import Month
+
+METRES = ("metre", "meter", "m")
+"""What CRS definitions call their unit where it is the metre."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -93,19 +97,29 @@ class CubeSpec:
     """Zarr format of the store; 2 is what GDAL older than 3.12 can read."""
 
     def __post_init__(self) -> None:
-        if self.geobox.crs is None or not self.geobox.crs.projected:
+        crs = self.geobox.crs
+        if crs is None or not crs.projected or crs.units[0] not in METRES:
             raise InputError(
                 f"the cube's grid is in {self.geobox.crs}; it needs a projected CRS in metres, "
                 "e.g. crs = 'utm' or 'EPSG:32633'"
             )
+        transform = self.geobox.transform
+        if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+            raise InputError(
+                f"the cube's grid is turned (transform {list(transform)[:6]}); it needs north up"
+            )
+        if min(self.geobox.shape) < 1:
+            raise InputError(f"the cube's grid has no pixel: shape {tuple(self.geobox.shape)}")
         if not self.months or list(self.months) != sorted(set(self.months)):
             raise InputError("the cube's months must be given, ascending and without repeats")
         if not self.bands or len(set(self.bands)) != len(self.bands):
             raise InputError(f"the cube's bands {self.bands!r} are empty or repeat a band")
         if unknown := [band for band in self.bands if band not in BANDS]:
             raise InputError(f"bands {unknown!r} are not known; known are {', '.join(BANDS)}")
-        if self.chunk < 1 or self.tile % self.chunk:
+        if self.chunk < 1 or self.tile < 1 or self.tile % self.chunk:
             raise InputError(f"tile {self.tile} is no multiple of chunk {self.chunk}")
+        if self.zarr_format not in (2, 3):
+            raise InputError(f"Zarr format {self.zarr_format!r} is unknown; expected 2 or 3")
         if self.sharded and self.zarr_format == 2:
             raise InputError("Zarr format 2 has no shards; set sharded = false")
 
@@ -166,7 +180,9 @@ class CubeSpec:
                 sharded=stored["sharded"],
                 zarr_format=stored["zarr_format"],
             )
-        except (KeyError, TypeError) as error:
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, CRSError) as error:
             raise InputError(
                 f"the cube's description is damaged ({error!r}): {json.dumps(stored)[:200]}"
             ) from error

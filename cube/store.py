@@ -1,6 +1,6 @@
 """A `CubeSpec` in, a Zarr store out: allocate it whole, write tiles into it, open it again."""
 
-import json
+import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def create_cube(path: Path, spec: CubeSpec, *, title: str = "canopycube") -> Non
     A cube that is there already with the same spec is left as it is, so that a run can resume.
     Raises `InputError` if `path` holds anything else.
     """
-    if path.exists():
+    if path.exists() or path.is_symlink():
         _refuse_other_cube(path, spec)
         return
     variables = {
@@ -123,10 +123,38 @@ def create_store(
     attributes: Mapping[str, Any],
     zarr_format: Literal[2, 3],
 ) -> None:
-    """Allocate a georeferenced Zarr store; it appears at `path` whole or not at all."""
-    draft = path.with_name(f".{path.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.parent.mkdir(parents=True, exist_ok=True)
+    """Allocate a georeferenced Zarr store; it appears at `path` whole or not at all.
+
+    Raises `InputError` if `path` cannot be written or something lies there.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        _write_store(
+            draft,
+            geobox=geobox,
+            variables=variables,
+            coordinates=coordinates,
+            attributes=attributes,
+            zarr_format=zarr_format,
+        )
+        draft.rename(path)
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be made: {error}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_store(
+    draft: Path,
+    *,
+    geobox: GeoBox,
+    variables: Mapping[str, StoredVariable],
+    coordinates: Mapping[str, tuple[np.ndarray, dict[str, Any]]],
+    attributes: Mapping[str, Any],
+    zarr_format: Literal[2, 3],
+) -> None:
     group = zarr.create_group(draft, zarr_format=zarr_format, attributes=dict(attributes))
     for name, coordinate in xr_coords(geobox, crs_coord_name=GRID_MAPPING).items():
         attrs = {key: _plain(value) for key, value in coordinate.attrs.items()}
@@ -139,7 +167,6 @@ def create_store(
         # Consolidated metadata is an extension in format 3; without it xr.open_zarr warns instead.
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         zarr.consolidate_metadata(draft, zarr_format=zarr_format)
-    draft.rename(path)
 
 
 def _plain(value: Any) -> Any:
@@ -178,6 +205,9 @@ def _allocate(group: zarr.Group, name: str, variable: StoredVariable) -> None:
     if variable.has_nodata and group.metadata.zarr_format == 3:
         # format 2 readers take fill_value for it; format 3 keeps the two apart
         attributes["_FillValue"] = variable.fill_value
+    # … so a layer of which every value counts must have none there; unwritten chunks then read as 0
+    is_never_nodata = not variable.has_nodata and group.metadata.zarr_format == 2
+    assert not is_never_nodata or variable.fill_value == 0
     # lz4 with bit shuffling decodes fastest at about zstd's size (measured: FACTS, Zarr)
     if group.metadata.zarr_format == 3:
         compressor: Any = BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle)
@@ -190,7 +220,7 @@ def _allocate(group: zarr.Group, name: str, variable: StoredVariable) -> None:
         dtype=variable.dtype,
         chunks=variable.chunks,
         shards=variable.shards,
-        fill_value=variable.fill_value,
+        fill_value=None if is_never_nodata else variable.fill_value,
         compressors=compressor,
         **_named_dims(group, variable.dims, attributes),
     )
@@ -198,7 +228,10 @@ def _allocate(group: zarr.Group, name: str, variable: StoredVariable) -> None:
 
 def read_spec(path: Path) -> CubeSpec:
     """Return the spec of the cube at `path`; `InputError` if there is none or it is too new."""
-    return CubeSpec.from_json(read_attributes(path, kind="cube")["spec"])
+    described = read_attributes(path, kind="cube").get("spec")
+    if not isinstance(described, dict):
+        raise InputError(f"the cube at {str(path)!r} is damaged: its description is missing")
+    return CubeSpec.from_json(described)
 
 
 def read_attributes(path: Path, *, kind: str) -> dict[str, Any]:
@@ -207,11 +240,15 @@ def read_attributes(path: Path, *, kind: str) -> dict[str, Any]:
     Raises `InputError` if nothing is there, it is no Zarr store, none of ours, of another `kind`
     ("cube", "samples", "map"), or of another schema version.
     """
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError:  # a name longer than the file system allows
+        is_there = False
+    if not is_there:
         raise InputError(f"there is no {kind} at {str(path)!r}; make it first")
     try:
         group = zarr.open_group(path, mode="r")
-    except (FileNotFoundError, ValueError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{str(path)!r} exists and is no Zarr store; expected a canopycube {kind}"
         ) from error
@@ -247,10 +284,38 @@ def write_region(
     reflectance: Int16[np.ndarray, "time band y x"],
     clear_count: UInt16[np.ndarray, "time y x"],
 ) -> None:
-    """Write one tile of a cube, whole shards or chunks; writing it twice changes nothing."""
+    """Write one tile of a cube, whole shards or chunks; writing it twice changes nothing.
+
+    Raises `ValueError` for a region that cuts a stored object, or blocks of another shape: such a
+    write would lose what a neighbour writes at the same time, or be stretched over the tile.
+    """
     group = zarr.open_group(path, mode="r+")
-    _array(group, "reflectance")[:, :, region.rows, region.columns] = reflectance
-    _array(group, "clear_count")[:, region.rows, region.columns] = clear_count
+    for name, block in (("reflectance", reflectance), ("clear_count", clear_count)):
+        write_whole(_array(group, name), region, block)
+
+
+def write_whole(array: zarr.Array[Any], region: Region, block: np.ndarray) -> None:
+    """Write `block` (…, y, x) at `region` of a stored array, which must be whole stored objects.
+
+    Raises `ValueError` for a region that cuts an object, and for a block of another shape.
+    """
+    stored = (array.shards or array.chunks)[-2:]
+    for start, length, step, size in zip(
+        (region.top, region.left),
+        (region.height, region.width),
+        stored,
+        array.shape[-2:],
+        strict=True,
+    ):
+        if start % step or (length % step and start + length != size) or start + length > size:
+            raise ValueError(
+                f"tile {region.id} covers {start}..{start + length} of {size} pixels and would cut "
+                f"the stored objects of {step}"
+            )
+    expected = (*array.shape[:-2], region.height, region.width)
+    if block.shape != expected:
+        raise ValueError(f"tile {region.id} has shape {block.shape}, the store expects {expected}")
+    array[..., region.rows, region.columns] = block
 
 
 def read_region(

@@ -37,10 +37,13 @@ def connect(section: ClusterSection) -> Iterator[Client]:
                     n_workers=1 if threads else workers,
                     threads_per_worker=workers if threads else 1,
                     processes=not threads,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",
                     # tiles are bounded by plan, and other programs share the machine
                     memory_limit=0,
-                    host=None if threads else "127.0.0.1",
+                    # loopback also for threads: dask's in-process protocol asks for the
+                    # machine's outer address, and what pickles here pickles on a cluster
+                    protocol="tcp://",
+                    host="127.0.0.1",
                 )
             )
             client = Client(cluster)

@@ -28,8 +28,8 @@ from cube.mapstore import (
 from cube.spec import CubeSpec, tile_region
 from cube.store import open_stored_cube, read_spec
 from model.classifier import SpeciesClassifier
-from pipelines.classify import classifier_stamp, classify_block, load_once, stored_layers
 from pipelines.cluster import run_tasks
+from pipelines.lazy_map import classifier_stamp, classify_block, load_once, stored_layers
 from pipelines.progress import Reporter
 
 

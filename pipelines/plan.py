@@ -154,14 +154,16 @@ def plan_cube(
 def memory_of(spec: CubeSpec) -> int:
     """Return the peak bytes one tile needs while it is built.
 
-    The whole series of the tile as int16, twice (composite and its compressed copy), and the
-    looks of the fullest month as counts, as stored units and as the reader's own copy.
+    The whole series of the tile as int16, twice (composite and its compressed copy); the looks of
+    the fullest month as stored units, twice (as read and as stacked); and one band of all these
+    looks on its way from counts, as four arrays of 8 bytes.
     """
     times, bands, height, width = spec.shape
     pixels = min(spec.tile, height) * min(spec.tile, width)
     series = 2 * pixels * times * (bands + 1)
-    looks = 2 * pixels * LOOKS_A_MONTH * (bands + 1)
-    return 2 * series + 3 * looks
+    looks = 2 * pixels * LOOKS_A_MONTH * bands
+    one_band = 4 * 8 * pixels * LOOKS_A_MONTH
+    return 2 * series + 2 * looks + one_band
 
 
 def describe(plan: CubePlan, workers: int) -> dict[str, Any]:
@@ -241,7 +243,8 @@ def _plan_stack(
 def _spec(recipe: Recipe, area: Geometry, *, geobox: Any = None) -> CubeSpec:
     grid = recipe.grid
     return CubeSpec(
-        geobox=geobox or grid_of_area(area, crs=grid.crs, resolution=grid.resolution),
+        geobox=geobox
+        or grid_of_area(area, crs=grid.crs, resolution=grid.resolution, anchor=grid.anchor),
         months=month_range(recipe.months.first, recipe.months.last),
         bands=recipe.bands,
         tile=recipe.composite.tile,

@@ -87,6 +87,8 @@ class GridSection(Section):
     """"utm" for the zone of the area's centre, or any CRS in metres."""
     resolution: float = Field(default=10.0, gt=0)
     """Edge of a pixel in metres."""
+    anchor: tuple[float, float] = (0.0, 0.0)
+    """A point (x, y) in `crs` where pixel corners meet, to coincide with rasters you have."""
 
 
 class MonthsSection(Section):
@@ -144,8 +146,9 @@ class StackSection(Section):
     """CRS of files that do not say it."""
     scale: float | None = Field(default=None, gt=0)
     """Physical value of one count; by default the file's own, or 1e-4."""
-    offset: float = 0.0
-    """Physical value of count 0: -0.1 for baseline 04.00 and later as delivered."""
+    offset: float | None = None
+    """Reflectance of count 0: -0.1 for baseline 04.00 and later as delivered; by default the
+    file's own, or 0."""
     nodata: float | None = None
     """Count that means no data; by default the file's own, or 0."""
     resampling: Literal["nearest", "bilinear"] = "bilinear"

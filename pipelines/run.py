@@ -16,7 +16,7 @@ from pipelines.build_cube import build_cube, cube_digest
 from pipelines.cluster import connect
 from pipelines.plan import CubePlan, Layout, area_of, plan_cube
 from pipelines.progress import Reporter
-from pipelines.recipe import Recipe
+from pipelines.recipe import Recipe, read_recipe
 from pipelines.report import read_report, write_report
 
 if TYPE_CHECKING:
@@ -157,6 +157,11 @@ class Run:
     def all(self) -> dict[str, Any]:
         """Do every step the recipe asks for; return the report."""
         started = time.perf_counter()
+        if self.recipe.reference is not None:
+            # settings that cannot be trained are told before the hours of a build
+            from pipelines.train_model import train_config
+
+            train_config(self.recipe.training, self.recipe.bands)
         self.build()
         if self.recipe.reference is not None:
             for step in (self.sample, self.train, self.map, self.publish):
@@ -196,9 +201,14 @@ class Run:
 
 
 @contextmanager
-def open_run(recipe: Recipe, reporter: Reporter) -> Iterator[Run]:
-    """Yield a run and give its cluster back afterwards; memory errors become clear."""
-    run = Run(recipe, reporter)
+def open_run(recipe: Recipe | Path, reporter: Reporter | None = None) -> Iterator[Run]:
+    """Yield the run of a recipe, quiet unless told otherwise, and give its cluster back afterwards.
+
+    Raises `InputError` for a recipe that cannot be read; running out of memory becomes a
+    `WorkFailedError` that says what to change.
+    """
+    read = read_recipe(recipe) if isinstance(recipe, Path) else recipe
+    run = Run(read, reporter or Reporter(is_quiet=True))
     try:
         yield run
     except MemoryError as error:

@@ -1,16 +1,18 @@
 """Stored samples in, a scored and saved classifier out."""
 
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from cube.palette import default_colours
 from cube.samplestore import open_samples
 from model import Samples, TrainConfig
 from model.classifier import train_classifier
 from model.crossvalidate import compare_splits
+from model.errors import FeatureError
 from pipelines.plan import Layout
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe, TrainingSection
@@ -19,14 +21,30 @@ SCORING_KEYS = ("preset", "folds", "folds_used")
 """Keys of `[training]` that are not settings of the network."""
 
 
-def train_config(section: TrainingSection) -> TrainConfig:
-    """Return the preset with the keys the recipe overrides."""
+def train_config(section: TrainingSection, bands: tuple[str, ...]) -> TrainConfig:
+    """Return the preset with the keys the recipe overrides.
+
+    The default preset's features are those that `bands` suffice for. Features that the recipe
+    names, or that the reference preset is made of, must all be there: `FeatureError`.
+    """
     given = section.model_dump(exclude=set(SCORING_KEYS), exclude_none=True)
-    return TrainConfig.preset(section.preset, **given)
+    config = TrainConfig.preset(section.preset, **given)
+    if section.features is None and section.preset == "default":
+        return replace(config, features=config.features.restricted_to(bands))
+    if missing := config.features.missing_bands(bands):
+        raise FeatureError(
+            f"training needs bands {', '.join(missing)}, which the cube does not have; "
+            "add them to bands or choose other training.features"
+        )
+    return config
 
 
-def model_samples(samples: xr.Dataset) -> Samples:
-    """Return stored samples as the model takes them: arrays, no names of dimensions."""
+def load_samples(path: Path) -> Samples:
+    """Return stored samples as the model takes them: arrays, no names of dimensions.
+
+    Raises `InputError` if there are none at `path`.
+    """
+    samples = open_samples(path)
     return Samples.from_names(
         reflectance=samples["reflectance"].transpose("sample", "time", "band").values,
         bands=tuple(str(band) for band in samples["band"].values),
@@ -44,8 +62,8 @@ def train_model(recipe: Recipe, reporter: Reporter) -> dict[str, Any]:
     """
     started = time.perf_counter()
     layout = Layout(folder=recipe.outputs.folder)
-    config = train_config(recipe.training)
-    samples = model_samples(open_samples(layout.samples))
+    samples = load_samples(layout.samples)
+    config = train_config(recipe.training, samples.bands)
     folds_used = min(recipe.training.folds_used, recipe.training.folds)
     with reporter.bar("scores", 3 * folds_used * config.epochs) as advance:
         table = compare_splits(

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from cube.errors import InputError
 from cube.forest.noise import sigmoid
 from cube.forest.sensor import PLATFORMS, Platform, band_centres, band_weights
 from cube.forest.sun import sun_position
@@ -170,13 +169,8 @@ def _prosail(
     canopy: Canopy, day: float, deviation: Float64[np.ndarray, "trait"]
 ) -> Float64[np.ndarray, "nanometre"]:
     """Return the reflectance at 400..2500 nm of one canopy, traits off their mean by `deviation`."""
-    try:
-        import prosail
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "the synthetic forest needs the package 'prosail', which is not installed; "
-            "install it with: pip install 'canopycube[demo]'"
-        ) from error
+    import prosail  # compiles for seconds when imported; only a forest that is simulated needs it
+
     turns = np.array([canopy.green_up, canopy.yellowing, canopy.leaf_fall])
     out, yellow, bare = sigmoid((day - turns) / np.array([6.0, 6.0, 5.0])).tolist()
     if canopy.evergreen:

@@ -1,7 +1,6 @@
 """The forest's parts against independent oracles: SciPy, closed forms, PROSAIL itself."""
 
 import datetime
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
 from cube.bands import REFLECTANCE_BANDS
-from cube.errors import InputError
 from cube.forest import ForestSpec, canopy
 from cube.forest.canopy import CANOPIES, TRAITS, canopy_tables, leaf_area
 from cube.forest.noise import SmoothNoise, sigmoid
@@ -158,10 +156,3 @@ def test_leaf_area_rises_and_falls() -> None:
     winter, summer = larch.leaf_area
     middle = (winter + summer) / 2
     assert np.allclose(area, [winter, middle, summer, middle, winter], atol=0.01)
-
-
-def test_without_prosail_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "prosail", None)
-    canopy_tables.cache_clear()
-    with pytest.raises(InputError, match=r"pip install 'canopycube\[demo\]'"):
-        canopy_tables()

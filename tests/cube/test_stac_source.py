@@ -32,7 +32,7 @@ from cube.stac import (
 from cube.stac.footprint import geojson, unwrapped, window_outline
 from cube.stac.scene import Asset, Scene
 from cube.stac.source import stored
-from cube.stac.warp import _resample
+from cube.warp import resample
 
 AUGUST = Month(2023, 8)
 BANDS = ("B02", "B03", "B04", "B08")
@@ -209,7 +209,7 @@ def test_bilinear_leaves_nodata_out(seed, shift, scale):
     counts = rng.integers(0, 4, (1, 9, 8)).astype(np.uint16) * np.uint16(700)
     rows = (np.arange(6)[:, None] * scale + shift[0] / 16) * np.ones((1, 7))
     columns = (np.arange(7)[None, :] * scale + shift[1] / 16) * np.ones((6, 1))
-    found = _resample(counts, columns, rows, True)[0]
+    found = resample(counts, columns, rows, True, 0)[0]
     for y in range(5):
         for x in range(6):
             row, column = rows[y, 0] + scale / 2, columns[0, x] + scale / 2

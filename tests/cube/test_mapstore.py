@@ -1,0 +1,146 @@
+"""Maps on disk, as xarray, rioxarray and rasterio see them."""
+
+import warnings
+
+import numpy as np
+import pytest
+import rasterio
+import rioxarray  # noqa: F401  registers .rio
+import xarray as xr
+import zarr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from cube.errors import InputError
+from cube.mapstore import (
+    LAYERS,
+    QUALITY_NODATA,
+    QUALITY_SCALE,
+    UNCLASSIFIED,
+    MapClass,
+    create_map,
+    map_classes,
+    open_map,
+    write_map_region,
+)
+from cube.spec import tile_regions
+
+SHAPE = (50, 70)
+GRID = GeoBox(SHAPE, Affine(10, 0, 500000, 0, -10, 5300000), "EPSG:32633")
+CLASSES = (
+    MapClass(value=1, name="Larix kaempferi", colour="#aa5500"),
+    MapClass(value=7, name="落叶松", colour="#00FF7f"),
+)
+
+
+def make(path, **changes):
+    given = {"geobox": GRID, "classes": CLASSES, "tile": 32, "chunk": 16}
+    create_map(path, **(given | changes))
+    return path
+
+
+def layers(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "species": rng.choice([UNCLASSIFIED, 1, 7], shape).astype(np.uint8),
+        **{name: rng.integers(0, 101, shape).astype(np.uint8) for name in LAYERS},
+    }
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_was_written_is_read(tmp_path, zarr_format):
+    path = make(tmp_path / "map.zarr", zarr_format=zarr_format)
+    whole = layers(SHAPE)
+    *written, hole = tile_regions(SHAPE, 32)
+    for region in written:
+        part = {name: layer[region.rows, region.columns] for name, layer in whole.items()}
+        write_map_region(path, region, part)
+        write_map_region(path, region, part)
+    whole["species"][hole.rows, hole.columns] = UNCLASSIFIED
+    for name in LAYERS:
+        whole[name][hole.rows, hole.columns] = QUALITY_NODATA
+    found = open_map(path)
+    for name, layer in whole.items():
+        np.testing.assert_array_equal(found[name].values, layer)
+        assert found[name].chunks == ((32, 18), (32, 32, 6))
+        assert found[name].dims == ("y", "x")
+        assert found[name].rio.crs.to_epsg() == 32633
+        assert found[name].rio.transform() == GRID.transform
+        if zarr_format == 2:
+            with rasterio.open(f'ZARR:"{path}":/{name}') as file:
+                np.testing.assert_array_equal(file.read(1), layer)
+                assert file.crs.to_epsg() == 32633
+                assert file.transform == GRID.transform
+                assert file.nodata == (UNCLASSIFIED if name == "species" else QUALITY_NODATA)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        decoded = xr.open_zarr(path, chunks=None, decode_coords="all")
+    expected = np.where(whole["margin"] == 255, np.nan, whole["margin"] * QUALITY_SCALE)
+    np.testing.assert_allclose(decoded["margin"].values, expected, rtol=1e-6)
+
+
+def test_the_legend_comes_back(tmp_path):
+    path = make(tmp_path / "map.zarr")
+    assert map_classes(path) == CLASSES
+    flags = open_map(path)["species"].attrs
+    assert list(flags["flag_values"]) == [1, 7]
+    assert flags["flag_meanings"].split(" ") == ["Larix_kaempferi", "落叶松"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"value": 0}, "expected 1..254"),
+        ({"value": 255}, "expected 1..254"),
+        ({"colour": "red"}, "expected '#rrggbb'"),
+        ({"colour": "#00ff00\n"}, "expected '#rrggbb'"),
+    ],
+)
+def test_what_is_no_class(changes, text):
+    with pytest.raises(InputError, match=text):
+        MapClass(**({"value": 1, "name": "oak", "colour": "#00ff00"} | changes))
+
+
+@pytest.mark.parametrize(
+    ("classes", "text"),
+    [
+        ((), "none or repeat a value"),
+        ((CLASSES[0], MapClass(value=1, name="x", colour="#000000")), "repeat a value"),
+        ((CLASSES[0], MapClass(value=2, name=CLASSES[0].name, colour="#000000")), "repeat a name"),
+    ],
+)
+def test_a_legend_that_cannot_be_read(tmp_path, classes, text):
+    with pytest.raises(InputError, match=text):
+        make(tmp_path / "map.zarr", classes=classes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_map_is_not_overwritten(tmp_path):
+    path = make(tmp_path / "map.zarr")
+    region = next(tile_regions(SHAPE, 32))
+    write_map_region(path, region, layers((32, 32)))
+    with pytest.raises(InputError, match="cannot be made"):
+        make(path)
+    assert open_map(path)["species"].values[:32, :32].any()
+    assert [item.name for item in tmp_path.iterdir()] == ["map.zarr"]
+
+
+def test_a_block_of_another_shape(tmp_path):
+    path = make(tmp_path / "map.zarr")
+    region = next(tile_regions(SHAPE, 32))
+    with pytest.raises(ValueError, match="the store expects"):
+        write_map_region(path, region, {"species": np.ones((1, 32), np.uint8)})
+    cut = next(tile_regions(SHAPE, 16))
+    with pytest.raises(ValueError, match="would cut the stored objects"):
+        write_map_region(path, cut, {"species": np.ones((16, 16), np.uint8)})
+
+
+@pytest.mark.parametrize("damage", [{}, {"classes": [], "tile": 0}, {"classes": [{"name": "x"}]},
+                                    {"classes": [1], "tile": "32"}, {"classes": "oak"}])  # fmt: skip
+def test_a_damaged_map(tmp_path, damage):
+    path = tmp_path / "map.zarr"
+    zarr.create_group(path, attributes={"canopycube": {"kind": "map", "schema": 1, **damage}})
+    with pytest.raises(InputError, match="is damaged: its legend is"):
+        map_classes(path)
+    with pytest.raises(InputError, match="is damaged: its tile is"):
+        open_map(path)
