@@ -14,7 +14,15 @@ from odc.geo.geobox import GeoBox
 
 from cube.errors import InputError
 from cube.spec import Region
-from cube.store import SCHEMA, StoredVariable, create_store, read_attributes, write_whole
+from cube.zarrstore import (
+    SCHEMA,
+    StoredVariable,
+    create_store,
+    open_physical,
+    read_attributes,
+    stored_array,
+    write_whole,
+)
 
 UNCLASSIFIED = 0
 """Map value of pixels that could not be classified."""
@@ -139,22 +147,18 @@ def write_map_region(
     """
     group = zarr.open_group(path, mode="r+")
     for name, block in layers.items():
-        array = group[name]
-        assert isinstance(array, zarr.Array)  # create_map allocated it
-        write_whole(array, region, block)
+        write_whole(stored_array(group, name), region, block)
 
 
 def open_map(path: str | Path) -> xr.Dataset:
-    """Open a map lazily: `species` as stored uint8, quality layers as stored units.
+    """Open a map lazily, dims (y, x), CRS ready for `.rio` and `.odc`.
 
-    Dims (y, x), CRS ready for `.rio` and `.odc`; the legend is `map_classes(path)`.
-    Raises `InputError` if there is no map at `path`.
+    `species` is uint8, 0 where unclassified, else the value of a class of `map_classes(path)`;
+    `confidence` and `margin` are float32 0..1 and `months_observed` float32, NaN where
+    unclassified. Raises `InputError` if there is no map at `path`.
     """
     path = Path(path)
     tile = read_attributes(path, kind="map").get("tile")
     if not isinstance(tile, int) or tile < 1:
         raise InputError(f"the map at {str(path)!r} is damaged: its tile is {tile!r}")
-    stored: xr.Dataset = xr.open_zarr(
-        path, chunks={"y": tile, "x": tile}, mask_and_scale=False, decode_coords="all"
-    )
-    return stored
+    return open_physical(path, chunks={"y": tile, "x": tile}, keep_stored=("species",))

@@ -20,7 +20,8 @@ from cube.grid import LON_LAT
 from cube.ledger import fingerprint
 from cube.reference import Reference
 from cube.spec import CubeSpec
-from cube.store import SCHEMA, decode, read_spec
+from cube.store import decode, read_spec
+from cube.zarrstore import SCHEMA
 
 _READ_BYTES = 64 * 2**20
 

@@ -11,7 +11,7 @@ import zarr
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from cube.errors import InputError
-from cube.store import read_attributes
+from cube.zarrstore import read_attributes
 
 _SAMPLES_PER_CHUNK = 8192
 _VARIABLES = ("reflectance", "clear_count", "label", "group", "block", "row", "column")

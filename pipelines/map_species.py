@@ -125,7 +125,7 @@ def _write_lazily(
     clip: Geometry | None,
 ) -> da.Array:
     """Return the lazy (tile row, tile column) array whose blocks, computed, write the map."""
-    pixels = open_stored_cube(cube, whole_series=True)["reflectance"].data
+    pixels = open_stored_cube(cube)["reflectance"].data
     rows, columns = (len(sizes) for sizes in pixels.chunks[2:])
     written: da.Array = da.map_blocks(
         _map_tile,

@@ -61,7 +61,13 @@ def test_what_was_written_is_read(tmp_path, zarr_format):
         whole[name][hole.rows, hole.columns] = QUALITY_NODATA
     found = open_map(path)
     for name, layer in whole.items():
-        np.testing.assert_array_equal(found[name].values, layer)
+        if name == "species":
+            physical = layer
+        else:
+            scale = np.float32(1 if name == "months_observed" else 0.01)
+            physical = np.where(layer == QUALITY_NODATA, np.float32(np.nan), layer * scale)
+        assert found[name].dtype == physical.dtype
+        np.testing.assert_array_equal(found[name].values, physical)
         assert found[name].chunks == ((32, 18), (32, 32, 6))
         assert found[name].dims == ("y", "x")
         assert found[name].rio.crs.to_epsg() == 32633

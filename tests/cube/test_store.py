@@ -5,7 +5,6 @@ import re
 import shutil
 import warnings
 
-import dask.array
 import numpy as np
 import pytest
 import rasterio
@@ -24,7 +23,6 @@ from cube.spec import CubeSpec, Region
 from cube.store import (
     create_cube,
     decode,
-    decode_block,
     open_stored_cube,
     read_attributes,
     read_region,
@@ -169,7 +167,7 @@ def test_open_cube_is_float32_and_nan(cube):
 
 def test_decoding_every_stored_value():
     stored = np.arange(-32768, 32768).astype(np.int16)
-    found = decode_block(stored)
+    found = decode(stored)
     assert np.isnan(found[0])
     exact = stored[1:].astype(np.float64) * 1e-4
     assert np.isfinite(found[1:]).all()
@@ -177,9 +175,6 @@ def test_decoding_every_stored_value():
     np.testing.assert_array_equal(found[1:], stored[1:] * np.float32(1e-4))
     assert (np.abs(found[1:] - exact) <= np.spacing(np.abs(exact).astype(np.float32))).all()
     np.testing.assert_array_equal(np.rint(found[1:] * np.float32(1e4)), stored[1:])
-    lazy = decode(dask.array.from_array(stored, chunks=1000))
-    assert lazy.dtype == np.float32
-    np.testing.assert_array_equal(lazy.compute(), found)
 
 
 def test_opening_reads_no_pixel_and_a_pixel_reads_one_object(cube, monkeypatch):
@@ -217,23 +212,22 @@ def test_selecting_by_month_band_and_place(cube):
     found = open_cube(path)["reflectance"]
     march = found.sel(time="2022-03", band="B04")
     assert march.shape == (1, 50, 70)
-    np.testing.assert_array_equal(march.values[0], decode_block(reflectance[1, 1]))
+    np.testing.assert_array_equal(march.values[0], decode(reflectance[1, 1]))
     assert found.sel(time="2022-04").sizes["time"] == 0, "a month that was not asked for"
     place = found.sel(x=500_123.0, y=5_299_876.0, method="nearest", tolerance=5)
-    np.testing.assert_array_equal(place.values, decode_block(reflectance[:, :, 12, 12]))
+    np.testing.assert_array_equal(place.values, decode(reflectance[:, :, 12, 12]))
     with pytest.raises(KeyError):
         found.sel(x=0.0, y=0.0, method="nearest", tolerance=5)
 
 
 def test_chunks_in_memory(cube):
     path, _, (reflectance, _) = cube
-    by_month = open_stored_cube(path)["reflectance"]
+    by_month = open_cube(path)["reflectance"]
     assert by_month.chunks == ((1, 1, 1), (3,), (32, 18), (32, 32, 6))
-    whole = open_stored_cube(path, whole_series=True)["reflectance"]
-    assert whole.chunks == ((3,), (3,), (32, 18), (32, 32, 6))
-    for found in (by_month, whole):
-        assert found.dtype == np.int16
-        np.testing.assert_array_equal(found.values, reflectance)
+    stored = open_stored_cube(path)["reflectance"]
+    assert stored.chunks == ((3,), (3,), (32, 18), (32, 32, 6))
+    assert stored.dtype == np.int16
+    np.testing.assert_array_equal(stored.values, reflectance)
 
 
 # --- writing -------------------------------------------------------------------------------------
