@@ -16,6 +16,7 @@ from cube.months import month_range
 from cube.source import MonthSource
 from cube.spec import CubeSpec
 from cube.stac import (
+    Scene,
     SceneList,
     SceneQuery,
     StacSource,
@@ -140,7 +141,7 @@ def plan_cube(
     inputs = fingerprint(
         {
             "spec": spec.to_json(),
-            "scenes": [scene.to_json() for scene in scenes.scenes],
+            "scenes": [_identity(scene) for scene in scenes.scenes],
             "mask": recipe.mask.model_dump(),
             "method": recipe.composite.method,
             "reader": [recipe.source.reader, recipe.source.resampling],
@@ -192,6 +193,11 @@ def describe(plan: CubePlan, workers: int) -> dict[str, Any]:
             "months_without_scenes": [month for month, count in looks.items() if not count],
         }
     return found
+
+
+def _identity(scene: Scene) -> list[Any]:
+    """Return what makes a scene's pixels what they are: not where the files lie, which may move."""
+    return [scene.id, scene.collection, *scene.version, scene.baseline, scene.offset, scene.epsg]
 
 
 def _plan_stack(

@@ -87,7 +87,7 @@ class Run:
         inputs = fingerprint(
             {
                 "cube": digests,
-                "reference": section.model_dump(mode="json"),
+                "reference": section.model_dump(mode="json", exclude={"file"}),
                 "file": _content(section.file),
                 "sampling": self.recipe.sampling.model_dump(),
             }
