@@ -2,6 +2,7 @@
 
 import functools
 import re
+import zlib
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj.exceptions import CRSError
 
+from cube.classicnetcdf import classic_size
 from cube.errors import InputError
 from cube.grid import parse_crs
 from cube.layers import Layers
@@ -65,8 +67,8 @@ class ArrayFile:
             order = np.array(_times(self, stamp)[1][steps.start : steps.stop])
             part = variable.isel(
                 {self.time: slice(order.min(), order.max() + 1), self.y: rows, self.x: columns}
-            )
-            counts = part.transpose(self.time, self.y, self.x).values[order - order.min()]
+            ).transpose(self.time, self.y, self.x)
+            counts = _values(part, self.path, name)[order - order.min()]
             flips = _axes(self, stamp)
             counts = counts[:, :: flips[0][2], :: flips[1][2]]  # (time, row, column)
         if attributes.get("_Unsigned") == "true" and counts.dtype.kind == "i":
@@ -121,10 +123,27 @@ def _open(path: str, stamp: int) -> xr.Dataset:
                 path, chunks=None, mask_and_scale=False, consolidated=_is_consolidated(Path(path))
             )
             return store
+        _refuse_cut_off(Path(path))
         return xr.open_dataset(path, engine="netcdf4", mask_and_scale=False, cache=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"source file {path!r} cannot be read as NetCDF or Zarr: {str(error)[:300]}"
+        ) from error
+
+
+def _refuse_cut_off(path: Path) -> None:
+    needed, found = classic_size(path), path.stat().st_size
+    if needed is not None and found < needed:
+        raise ValueError(f"it has {found} of {needed} bytes, so it was cut off; fetch it again")
+
+
+def _values(variable: xr.Variable, path: str, name: str) -> np.ndarray:
+    """Read a variable; `InputError` where the file is damaged, which shows only now."""
+    try:
+        return np.asarray(variable.values)
+    except (OSError, RuntimeError, ValueError, zlib.error) as error:
+        raise InputError(
+            f"variable {name!r} of {path!r} cannot be read: {str(error)[:300]}"
         ) from error
 
 
@@ -153,7 +172,10 @@ def _times(
     file: ArrayFile, stamp: int
 ) -> tuple[tuple[np.datetime64, ...], tuple[np.signedinteger[Any], ...]]:
     """Return the time steps in ascending order, and their places in the file."""
-    values = open_array_file(file.path)[file.time].values
+    dataset = open_array_file(file.path)
+    if file.time not in dataset.variables:
+        raise InputError(f"{file.path!r} has no coordinates along {file.time!r}; dates are needed")
+    values = _values(dataset.variables[file.time], file.path, file.time)
     if values.dtype.kind != "M" or np.isnat(values).any():
         raise InputError(f"dimension {file.time!r} of {file.path!r} holds no dates, or gaps")
     order = np.argsort(values, kind="stable")
@@ -186,7 +208,8 @@ def _grid(file: ArrayFile, name: str, stamp: int) -> GeoBox:
 
 def _regular_step(dataset: xr.Dataset, path: str, dim: str) -> tuple[float, float]:
     """Return the outer edge and the step of pixel-centre coordinates along one dimension."""
-    centres = dataset[dim].values if dim in dataset.variables else np.empty(0)
+    is_there = dim in dataset.variables
+    centres = _values(dataset.variables[dim], path, dim) if is_there else np.empty(0)
     if centres.ndim != 1 or centres.dtype.kind not in "fiu" or len(centres) < 2:
         raise InputError(f"{path!r} has no coordinates along {dim!r}, at least two are needed")
     centres = centres.astype(np.float64)

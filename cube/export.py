@@ -24,6 +24,7 @@ from cube.mapstore import (
     QUALITY_SCALE,
     UNCLASSIFIED,
     MapClass,
+    check_legend,
     open_map,
 )
 from cube.sidecar import class_names_xml, rgb
@@ -109,20 +110,6 @@ def map_geobox(source: Path) -> GeoBox:
     if not isinstance(geobox, GeoBox):
         raise InputError(f"map {str(source)!r} has lost its grid; make it again")
     return geobox
-
-
-def check_legend(classes: Sequence[MapClass]) -> None:
-    """Raise `InputError` if there is no class, or two share a map value or a name."""
-    if not classes:
-        raise InputError("the legend of the map is empty; give its classes")
-    for what, entries in (
-        ("map value", [item.value for item in classes]),
-        ("name", [item.name for item in classes]),
-    ):
-        if twice := [entry for entry, count in Counter(entries).items() if count > 1]:
-            raise InputError(
-                f"two classes of the legend have the {what} {twice[0]!r}; make them differ"
-            )
 
 
 def _refuse_unnamed(source: Path, counts: Counter[int], classes: Sequence[MapClass]) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from cube.durable import flush_folders, replace_text
 from cube.errors import InputError
 from cube.spec import Region
 
@@ -54,14 +54,34 @@ class Ledger:
         zarr.open_group(self.folder, mode="a", zarr_format=zarr_format)
 
     def record(self, region: Region, details: dict[str, Any]) -> None:
-        """Store that `region` is done; atomic, after its data was written."""
+        """Store that `region` is done; atomic and durable, after its data was written.
+
+        The data are on the disk before: `write_whole` waits for them.
+        """
         text = json.dumps({"tile": region.id, "inputs": self.inputs, **details}, sort_keys=True)
-        draft = self.folder / f".{region.id}.{os.getpid()}.draft"
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.folder / f"{region.id}.json")
+        replace_text(self._path(region.id), text)
+
+    def forget_others(self, region: Region) -> None:
+        """Remove the record of `region` if it was made with other inputs; before its pixels change.
+
+        Else a run that is cut off while it overwrites them would leave a record that vouches for
+        pixels which are gone. Raises `InputError` for a damaged record.
+        """
+        path = self._path(region.id)
+        if path.exists() and _read(path)["inputs"] != self.inputs:
+            path.unlink(missing_ok=True)
+            flush_folders([self.folder])  # or it might be back after a power cut
+
+    def forget(self, region: Region) -> None:
+        """Remove the record of `region`, so that it is done again."""
+        self._path(region.id).unlink(missing_ok=True)
+        flush_folders([self.folder])
+
+    def record_of(self, region: Region) -> dict[str, Any]:
+        """Return the record of `region`, empty if there is none made with these inputs."""
+        path = self._path(region.id)
+        record = _read(path) if path.exists() else {}
+        return record if record.get("inputs") == self.inputs else {}
 
     def records(self) -> dict[str, dict[str, Any]]:
         """Return every record made with these inputs, by tile id.
@@ -70,20 +90,29 @@ class Ledger:
         """
         found = {}
         for path in sorted(self.folder.glob("r*c*.json")):
-            try:
-                record = json.loads(path.read_text(encoding="utf-8"))
-                tile, inputs = record["tile"], record["inputs"]
-                if f"{tile}.json" != path.name:
-                    raise ValueError(f"it is of tile {tile!r}")
-                if inputs == self.inputs:
-                    found[tile] = record
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise InputError(
-                    f"ledger record {str(path)!r} is damaged ({error!r}); delete it to redo the tile"
-                ) from error
+            record = _read(path)
+            if record["inputs"] == self.inputs:
+                found[path.stem] = record
         return found
 
     def pending(self, regions: Iterable[Region]) -> list[Region]:
         """Return the regions without a record, in their order."""
         done = self.records()
         return [region for region in regions if region.id not in done]
+
+    def _path(self, tile: str) -> Path:
+        return self.folder / f"{tile}.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return one record, of whatever inputs; `InputError` if it is damaged."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        tile, _ = record["tile"], record["inputs"]
+        if tile != path.stem:
+            raise ValueError(f"it is of tile {tile!r}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"ledger record {str(path)!r} is damaged ({error!r}); delete it to redo the tile"
+        ) from error
+    return record

@@ -1,7 +1,8 @@
 """A grid and the classes in, an empty map store out; tiles of the map are written into it."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +60,33 @@ class MapClass:
             raise InputError(f"class {self.name!r} has colour {self.colour!r}; expected '#rrggbb'")
 
 
+def check_legend(classes: Sequence[MapClass]) -> None:
+    """Raise `InputError` if there is no class, or two share a map value or a name."""
+    if not classes:
+        raise InputError("the legend of the map is empty; give its classes")
+    for what, entries in (
+        ("map value", [item.value for item in classes]),
+        ("name", [item.name for item in classes]),
+    ):
+        if twice := [entry for entry, count in Counter(entries).items() if count > 1]:
+            raise InputError(
+                f"two classes of the legend have the {what} {twice[0]!r}; make them differ"
+            )
+
+
+def flag_attributes(classes: Sequence[MapClass]) -> dict[str, Any]:
+    """Return the CF attributes that say what the values of a class layer mean.
+
+    `flag_values` and `flag_meanings` as in CF 1.11, section 3.5: names are parted by blanks, so
+    those inside a name become underscores. `flag_colours` has one `#rrggbb` a value.
+    """
+    return {
+        "flag_values": [item.value for item in classes],
+        "flag_meanings": " ".join(re.sub(r"\s+", "_", item.name) for item in classes),
+        "flag_colours": " ".join(item.colour for item in classes),
+    }
+
+
 def create_map(
     path: Path,
     *,
@@ -74,10 +102,7 @@ def create_map(
     Raises `InputError` for no class at all, for two with the same value or name, and if `path`
     cannot be written or something lies there.
     """
-    for key in ("value", "name"):
-        found = [getattr(item, key) for item in classes]
-        if not found or len(set(found)) != len(found):
-            raise InputError(f"the map's classes are none or repeat a {key}: {found}")
+    check_legend(classes)
     height, width = geobox.shape
     shards = (tile, tile) if zarr_format == 3 else None
 
@@ -92,11 +117,7 @@ def create_map(
             attributes=attributes,
         )
 
-    flags = {
-        "flag_values": [item.value for item in classes],
-        "flag_meanings": " ".join(re.sub(r"\s+", "_", item.name) for item in classes),
-        "flag_colours": " ".join(item.colour for item in classes),
-    }
+    flags = flag_attributes(classes)
     scaled = {"scale_factor": QUALITY_SCALE, "add_offset": 0.0, "units": "1"}
     create_store(
         path,
@@ -148,6 +169,13 @@ def write_map_region(
     group = zarr.open_group(path, mode="r+")
     for name, block in layers.items():
         write_whole(stored_array(group, name), region, block)
+
+
+def read_map_region(path: Path, region: Region) -> UInt8[np.ndarray, "layer y x"]:
+    """Read one tile of every layer as it is stored: `species`, then the layers of `LAYERS`."""
+    group = zarr.open_group(path, mode="r")
+    layers = [stored_array(group, name) for name in ("species", *LAYERS)]
+    return np.stack([np.asarray(layer[region.rows, region.columns]) for layer in layers])
 
 
 def open_map(path: str | Path) -> xr.Dataset:

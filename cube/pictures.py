@@ -16,8 +16,8 @@ from matplotlib.font_manager import fontManager
 from matplotlib.patches import Rectangle
 from odc.geo.geobox import GeoBox
 
-from cube.export import check_legend, class_areas, map_geobox
-from cube.mapstore import UNCLASSIFIED, MapClass
+from cube.export import class_areas, map_geobox
+from cube.mapstore import UNCLASSIFIED, MapClass, check_legend
 from cube.sidecar import one_line, rgb
 
 _INK, _FAINT, _GREY = "#222222", "#6b6b6b", "#d9d9d9"

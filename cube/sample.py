@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 import zarr
 from jaxtyping import Bool, Float32, Int64, Shaped, UInt16
@@ -248,16 +247,3 @@ def spatial_blocks(
     """
     east, north = (np.floor(part / size).astype(np.int64).tolist() for part in (x, y))
     return np.array([f"e{e:04d}n{n:04d}" for e, n in zip(east, north, strict=True)], dtype=str)
-
-
-def samples_table(samples: xr.Dataset) -> pd.DataFrame:
-    """Return samples as a table: one row each, reflectance in columns such as `2022-03 B04`.
-
-    NaN where no look was clear; the columns `label` … `lat` come first.
-    """
-    names = ["label", "group", "block", "row", "column", "x", "y", "lon", "lat"]
-    months = samples["time"].dt.strftime("%Y-%m").values
-    columns = [f"{month} {band}" for month in months for band in samples["band"].values]
-    values = samples["reflectance"].transpose("sample", "time", "band").values
-    wide = pd.DataFrame(values.reshape(values.shape[0], -1), columns=columns)
-    return pd.concat([pd.DataFrame({name: samples[name].values for name in names}), wide], axis=1)

@@ -2,6 +2,7 @@
 
 import zlib
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from cube.arrayfile import ArrayFile
 from cube.bands import BANDS, NODATA, SCALE, STORED_MAX
-from cube.errors import InputError
+from cube.errors import InputError, sendable_errors
 from cube.layers import Layers, StackFile
 from cube.mask import ClearMask
 from cube.months import Month
@@ -64,6 +65,7 @@ class StackSource:
                 f"resampling {self.resampling!r} is unknown; expected 'nearest' or 'bilinear'"
             )
 
+    @sendable_errors
     def looks(self, month: Month, window: GeoBox, bands: tuple[str, ...]) -> Looks:
         """Read every date of `month` at `window`, each band from the first file with it.
 
@@ -91,9 +93,18 @@ class StackSource:
 
     def months(self, bands: tuple[str, ...]) -> tuple[Month, ...]:
         """Return the months in which `bands` have at least one date."""
+        return tuple(self.dates_by_month(bands))
+
+    def dates_by_month(self, bands: tuple[str, ...]) -> dict[Month, int]:
+        """Return how many dates `bands` have in each month that has any, ascending.
+
+        Raises `InputError` if a band, or the mask, is in no file.
+        """
+        if self.mask is not None:
+            self._layer(self.mask)
         layers = map(self._band, bands)
         dates = {time for file, name in layers for time in file.times(name)}
-        return tuple(sorted({Month.of(date) for date in dates}))
+        return dict(sorted(Counter(Month.of(date) for date in dates).items()))
 
     def _band(self, band: str) -> tuple[StackFile, str]:
         return self._layer(self.bands.get(band, band))

@@ -18,6 +18,7 @@ from cube.zarrstore import (
     open_physical,
     read_attributes,
     stored_array,
+    stored_files,
     write_whole,
 )
 
@@ -120,14 +121,22 @@ def write_region(
         write_whole(stored_array(group, name), region, block)
 
 
-def read_region(
-    path: Path, region: Region, *, months: slice = slice(None)
-) -> tuple[Int16[np.ndarray, "time band y x"], UInt16[np.ndarray, "time y x"]]:
-    """Read one tile of a cube as it is stored."""
+def read_region(path: Path, region: Region) -> Int16[np.ndarray, "time band y x"]:
+    """Read the reflectance of one tile as it is stored."""
+    array = stored_array(zarr.open_group(path, mode="r"), "reflectance")
+    return np.asarray(array[:, :, region.rows, region.columns])
+
+
+def count_files(path: Path, region: Region) -> int:
+    """Return how many files of a cube hold pixels of a tile; a tile all nodata has none.
+
+    What a record of the tile keeps, to notice a file that was lost, which reads as nodata.
+    """
     group = zarr.open_group(path, mode="r")
-    reflectance = stored_array(group, "reflectance")[months, :, region.rows, region.columns]
-    clear_count = stored_array(group, "clear_count")[months, region.rows, region.columns]
-    return np.asarray(reflectance), np.asarray(clear_count)
+    files = [
+        stored_files(stored_array(group, name), region) for name in ("reflectance", "clear_count")
+    ]
+    return sum(file.exists() for part in files for file in part or [])
 
 
 def open_cube(path: str | Path) -> xr.Dataset:

@@ -1,9 +1,10 @@
 """A description in, a georeferenced Zarr store out: what cubes and maps have in common."""
 
+import itertools
 import os
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,9 @@ from numcodecs import Blosc
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 from zarr.codecs import BloscCodec, BloscShuffle
+from zarr.storage import LocalStore
 
+from cube.durable import flush_files, flush_folders
 from cube.errors import InputError
 from cube.spec import Region
 
@@ -203,7 +206,9 @@ def read_attributes(path: Path, *, kind: str) -> dict[str, Any]:
 def write_whole(array: zarr.Array[Any], region: Region, block: np.ndarray) -> None:
     """Write `block` (…, y, x) at `region` of a stored array, which must be whole stored objects.
 
-    Raises `ValueError` for a region that cuts an object, and for a block of another shape.
+    On a local disk the bytes are there for good when this returns, so that a record that follows
+    cannot survive a power cut that the pixels do not. Raises `ValueError` for a region that cuts an
+    object, and for a block of another shape.
     """
     stored = (array.shards or array.chunks)[-2:]
     for start, length, step, size in zip(
@@ -221,7 +226,39 @@ def write_whole(array: zarr.Array[Any], region: Region, block: np.ndarray) -> No
     expected = (*array.shape[:-2], region.height, region.width)
     if block.shape != expected:
         raise ValueError(f"tile {region.id} has shape {block.shape}, the store expects {expected}")
+    files = stored_files(array, region)
+    if files is None:
+        array[..., region.rows, region.columns] = block
+        return
+    for file in files:
+        # zarr reads an old shard before it writes a new one, and fails if the old one is damaged
+        file.unlink(missing_ok=True)
     array[..., region.rows, region.columns] = block
+    # Measured on ext4 for a tile of 12 months, 10 bands and 1024² pixels (175 MB): 0.1 s on top of
+    # 0.5 s for its two shards, 0.3 to 0.4 s for 390 chunks; making it takes far longer.
+    flush_files(file for file in files if file.exists())  # what is all nodata has none
+    flush_folders({file.parent for file in files if file.parent.exists()})
+
+
+def stored_files(array: zarr.Array[Any], region: Region) -> list[Path] | None:
+    """Return the files that `region` is made of, there or not; None where it is no local store."""
+    if not isinstance(array.store_path.store, LocalStore):
+        return None
+    folder = Path(array.store_path.store.root) / array.store_path.path
+    return [folder / key for key in _stored_keys(array, region)]
+
+
+def _stored_keys(array: zarr.Array[Any], region: Region) -> Iterator[str]:
+    """Yield the names, within the array, of the objects that `region` is made of."""
+    sizes, steps = array.shape, array.shards or array.chunks
+    starts = (0,) * (array.ndim - 2) + (region.top, region.left)
+    stops = (*sizes[:-2], region.top + region.height, region.left + region.width)
+    ranges = (
+        range(start // step, -(-stop // step))
+        for start, stop, step in zip(starts, stops, steps, strict=True)
+    )
+    for place in itertools.product(*ranges):
+        yield array.metadata.encode_chunk_key(place)
 
 
 def open_physical(

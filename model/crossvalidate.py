@@ -133,15 +133,17 @@ def train_network(
     """Train on all `samples`, holding out an eighth of the units to stop early where configured.
 
     `stop_by` is the unit that must not be on both sides; `random` is read as `grouped`, because
-    samples of one group would say "go on" too long. If there are too few units to hold any out,
-    the network trains for all epochs.
+    samples of one group would say "go on" too long. Where the units are too few to hold some of
+    every class out, the network learns from all samples for all epochs: stopping by the classes
+    that happen to be held out would leave the others unlearned.
     """
     train, validation = samples, None
     if config.patience is not None:
         held = _stopping_folds(samples, "block" if stop_by == "block" else "grouped", config.seed)
         if held is not None:
-            train = samples.take(held.trained_on(0))
-            validation = samples.take(held.held_out(0))
+            parts = [samples.take(held.trained_on(0)), samples.take(held.held_out(0))]
+            if len({frozenset(part.label.tolist()) for part in (*parts, samples)}) == 1:
+                train, validation = parts
     fitted: Fitted | None = None
     for report in fit(train, config, validation=validation):
         fitted = report.best

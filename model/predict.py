@@ -22,6 +22,9 @@ UNCLASSIFIED = 0
 NO_CERTAINTY = 255
 """Confidence and margin of an unclassified pixel; the others have 0..100."""
 
+MOST_MONTHS = 254
+"""The largest number of clear months that is told apart from more."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
@@ -34,7 +37,7 @@ class Prediction:
     margin: UInt8[np.ndarray, "y x"]
     """How far the second class is behind, in percent, rounded; 255 unclassified."""
     months_observed: UInt8[np.ndarray, "y x"]
-    """Number of clear months."""
+    """Number of clear months; 254 stands for 254 and more."""
 
 
 def predict_block(
@@ -66,7 +69,7 @@ def predict_block(
     chosen = _band_indices(classifier, bands)
     pixels = block.reshape(times, len(bands), rows * columns)  # (time, band, pixel)
 
-    observed = _is_clear(pixels, chosen).sum(axis=0, dtype=np.uint8)  # (pixel,)
+    observed = _is_clear(pixels, chosen).sum(axis=0, dtype=np.uint16)  # (pixel,)
     value = np.full(rows * columns, UNCLASSIFIED, np.uint8)
     confidence = np.full(rows * columns, NO_CERTAINTY, np.uint8)
     margin = np.full(rows * columns, NO_CERTAINTY, np.uint8)
@@ -89,7 +92,8 @@ def predict_block(
         class_value=value.reshape(shape),
         confidence=confidence.reshape(shape),
         margin=margin.reshape(shape),
-        months_observed=observed.reshape(shape),
+        # cut before it is narrowed: 256 months would wrap round to 0, and 255 is a map's nodata
+        months_observed=np.minimum(observed, MOST_MONTHS).astype(np.uint8).reshape(shape),
     )
 
 

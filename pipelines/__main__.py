@@ -54,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("recipe", type=Path, nargs="?", default=Path("recipe.toml"))
 
     for name, text in {
-        "plan": "say what a run will do, without reading pixels",
+        "plan": "say what a run will do, before it reads whole scenes",
+        "lock": "search the scenes anew and say what changed",
         "build": "make the data cube",
         "sample": "draw training sequences from the cube",
         "train": "score and train the classifier",
@@ -114,14 +115,16 @@ def _on_recipe(step: str) -> Callable[[argparse.Namespace], Any]:
 
         recipe = read_recipe(options.recipe, tuple(options.overrides))
         # a wrong recipe is told before the seconds that these take to import
-        from pipelines.plan import describe
         from pipelines.progress import Reporter
-        from pipelines.report import summary
+        from pipelines.report import plan_lines, summary
         from pipelines.run import open_run
 
         with open_run(recipe, Reporter(is_quiet=options.json)) as run:
             if step == "plan":
-                found = describe(run.plan, run.workers)
+                found = run.describe()
+                _print_lines(options, plan_lines(found))
+            elif step == "lock":
+                found = run.lock()
                 _print_tree(options, found)
             else:
                 found = run.all() if step == "run" else getattr(run, step)()

@@ -1,6 +1,7 @@
 """A `[cluster]` section in, finished tasks out: the only place that makes a Dask client."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -21,8 +22,8 @@ def connect(section: ClusterSection) -> Iterator[Client]:
     """
     workers = section.workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
-        # one task a thread: tiles run side by side, what happens inside one does not
-        stack.enter_context(dask.config.set({"distributed.worker.daemon": False}))
+        # a failed tile is told once, by us, with its place; here and in worker processes
+        stack.enter_context(dask.config.set({"logging": {"distributed": "critical"}}))
         if section.kind == "scheduler":
             try:
                 client = Client(section.address, timeout="30s")
@@ -38,6 +39,7 @@ def connect(section: ClusterSection) -> Iterator[Client]:
                     threads_per_worker=workers if threads else 1,
                     processes=not threads,
                     dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.CRITICAL,
                     # tiles are bounded by plan, and other programs share the machine
                     memory_limit=0,
                     # loopback also for threads: dask's in-process protocol asks for the

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cube.errors import InputError
-from cube.forest import FOREST_CLASSES, ForestSpec, write_forest
+from cube.forest import FOREST_CLASSES, ForestSpec, scenes_of, write_forest
 from pipelines.progress import Reporter
 from pipelines.recipe import read_recipe
 from pipelines.run import open_run
@@ -37,12 +37,8 @@ def run_demo(
             raise InputError(f"{str(folder / 'forest')!r} exists; choose another folder")
         reporter.say(f"simulating a forest in {folder / 'forest'}")
         folder.mkdir(parents=True, exist_ok=True)
-        with reporter.bar("forest", 1) as advance:
-            write_forest(
-                folder / "forest",
-                spec,
-                on_scene=lambda done, total: advance(0, note=f"scene {done} of {total}"),
-            )
+        with reporter.bar("forest", len(scenes_of(spec))) as advance:
+            write_forest(folder / "forest", spec, on_scene=lambda done, total: advance())
         record.write_text(wanted, encoding="utf-8")
     recipe_path = folder / "demo.toml"
     recipe_path.write_text(demo_recipe(), encoding="utf-8")

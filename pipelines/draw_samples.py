@@ -4,12 +4,18 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from odc.geo.geobox import GeoBox
+
+from cube.errors import InputError
 from cube.reference import ReferenceOptions, read_reference
 from cube.sample import SampleOptions, draw_samples
 from cube.samplestore import open_samples, write_samples
 from cube.store import read_spec
 from pipelines.plan import Layout
 from pipelines.recipe import Recipe, ReferenceSection, SamplingSection
+
+MOST_CLASSES = 60
+"""More classes than this are taken for a wrong column, or a raster of measurements."""
 
 
 def reference_options(section: ReferenceSection, sampling: SamplingSection) -> ReferenceOptions:
@@ -31,6 +37,25 @@ def reference_options(section: ReferenceSection, sampling: SamplingSection) -> R
         nodata=section.nodata,
         every=sampling.every,
     )
+
+
+def check_reference(recipe: Recipe, geobox: GeoBox) -> None:
+    """Refuse labels that cannot be used on the grid `geobox`, and colours of no class.
+
+    Raises `InputError`.
+    """
+    assert recipe.reference is not None  # the caller asks only for recipes with one
+    reference = read_reference(reference_options(recipe.reference, recipe.sampling), geobox)
+    if len(reference.counts) > MOST_CLASSES:
+        raise InputError(
+            f"{recipe.reference.file.name!r} has {len(reference.counts)} classes, which looks like "
+            f"a mistake (at most {MOST_CLASSES}); say which labels are classes in reference.classes"
+        )
+    if unknown := sorted(set(recipe.reference.colours) - set(reference.counts)):
+        raise InputError(
+            f"reference.colours names {unknown[0]!r}, which is no class in the area; classes are "
+            f"{', '.join(reference.counts)}"
+        )
 
 
 def sample_cube(recipe: Recipe, *, tile_digests: Mapping[str, str]) -> dict[str, Any]:
@@ -60,10 +85,15 @@ def describe_samples(recipe: Recipe) -> dict[str, Any]:
     path = Layout(folder=recipe.outputs.folder).samples
     samples = open_samples(path)
     labels = samples["label"].values.tolist()
+    groups = samples["group"].values.tolist()
     return {
         "path": str(path),
         "samples": len(labels),
         "by_class": {name: labels.count(name) for name in sorted(set(labels))},
+        "groups_by_class": {
+            name: len({group for group, label in zip(groups, labels, strict=True) if label == name})
+            for name in sorted(set(labels))
+        },
         "groups": len(set(samples["group"].values.tolist())),
         "blocks": len(set(samples["block"].values.tolist())),
         "dropped": samples.attrs["canopycube"]["dropped"],

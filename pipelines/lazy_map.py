@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import xarray as xr
 from jaxtyping import UInt8
 
 from cube.errors import InputError
-from cube.mapstore import LAYERS, QUALITY_NODATA, QUALITY_SCALE
+from cube.mapstore import LAYERS, QUALITY_NODATA, QUALITY_SCALE, MapClass, flag_attributes
 from model.classifier import SpeciesClassifier
 from model.predict import predict_block
 
@@ -24,8 +25,8 @@ def classify(cube: xr.Dataset, classifier: str | Path, *, min_months: int = 1) -
 
     `cube` comes from `open_cube` (or a part of it in y and x); `classifier` is the folder of a
     trained classifier. Returns (y, x) variables: `species` uint8 (0 where fewer than `min_months`
-    months are clear, else the number of the class), `confidence` and `margin` float32 0..1 and
-    `months_observed` float32, NaN where unclassified. `species.attrs` has CF flag meanings.
+    months are clear, else the number of the class), `confidence` and `margin` float32 0..1, NaN
+    where unclassified, and `months_observed` float32. `species.attrs` has CF flag meanings.
 
     Raises `InputError` if the cube lacks the dims, `ClassifierError` if the classifier cannot be
     read or does not fit the cube's bands and months.
@@ -66,13 +67,20 @@ def classify(cube: xr.Dataset, classifier: str | Path, *, min_months: int = 1) -
         found[name].attrs["grid_mapping"] = reflectance.encoding.get(
             "grid_mapping", reflectance.attrs.get("grid_mapping", "spatial_ref")
         )
-    found["species"].attrs |= {
-        "long_name": "species or land-cover class",
-        "flag_values": list(range(1, len(loaded.classes) + 1)),
-        "flag_meanings": " ".join(name.replace(" ", "_") for name in loaded.classes),
-        "flag_colours": " ".join(loaded.colours),
-    }
+    found["species"].attrs["long_name"] = "species or land-cover class"
+    found["species"].attrs |= flag_attributes(legend_of(loaded))
     return found
+
+
+def legend_of(
+    classifier: SpeciesClassifier, colours: Mapping[str, str] | None = None
+) -> tuple[MapClass, ...]:
+    """Return the classifier's classes, in the colours of `colours` where it has any."""
+    pairs = zip(classifier.classes, classifier.colours, strict=True)
+    return tuple(
+        MapClass(value=index, name=name, colour=(colours or {}).get(name, colour))
+        for index, (name, colour) in enumerate(pairs, start=1)
+    )
 
 
 def _physical(layer: xr.DataArray, name: str) -> xr.DataArray:
@@ -104,12 +112,14 @@ def classify_block(
 
 @functools.lru_cache(maxsize=4)
 def load_once(folder: Path, stamp: str) -> SpeciesClassifier:
-    """Load a classifier once per process; `stamp` tells a retrained one from the old.
+    """Load a classifier once per process; `stamp` is what `classifier_stamp` said of it.
 
-    Raises `ClassifierError` if it cannot be read.
+    Raises `ClassifierError` if it cannot be read, `InputError` if it is another by now.
     """
-    del stamp  # part of the cache's key
-    return SpeciesClassifier.load(folder)
+    loaded = SpeciesClassifier.load(folder)
+    if classifier_stamp(folder) != stamp:
+        raise InputError(f"classifier {str(folder)!r} was replaced while it was in use; run again")
+    return loaded
 
 
 def classifier_stamp(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """A recipe in, what the run will do out: grid, scenes, tiles and memory, before any pixel."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,27 +10,27 @@ from odc.geo.geom import Geometry
 
 from cube.composite import SceneComposites
 from cube.errors import InputError
-from cube.grid import LON_LAT, area_from_bbox, area_from_file, geojson_of_area, grid_of_area
+from cube.grid import LON_LAT, area_from_bbox, area_from_file, grid_of_area
 from cube.ledger import fingerprint
 from cube.mask import ClearMask
-from cube.months import month_range
+from cube.months import Month, month_range
 from cube.source import MonthSource
 from cube.spec import CubeSpec
 from cube.stac import (
-    Scene,
     SceneList,
     SceneQuery,
     StacSource,
     find_scenes,
     lock_scenes,
     read_scenes,
+    search_area,
     write_scenes,
 )
 from cube.stack import StackSource, file_stamp
 from pipelines.recipe import Recipe, StackSection, StacSection
 
-LOOKS_A_MONTH = 15
-"""Overpasses assumed in the fullest month: two satellites every 5 days, and overlapping orbits."""
+ALGORITHM = 1
+"""Counted up when the same inputs give other pixels, so that older tiles are built again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +81,15 @@ class CubePlan:
     """Where its months come from."""
     inputs: str
     """Fingerprint of all that decides its pixels."""
-    scenes: SceneList | None
+    looks: dict[Month, int]
+    """Most looks a pixel can have in each month that has any."""
+    scenes: SceneList | None = None
     """The scenes, where they come from a catalogue."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Memory a tile needs while it is built (see `memory_of`)."""
+        return memory_of(self.spec, max(self.looks.values()))
 
 
 def area_of(recipe: Recipe) -> Geometry | None:
@@ -99,61 +107,86 @@ def plan_cube(
 ) -> CubePlan:
     """Settle grid, months and scenes of the recipe's cube.
 
-    Scenes are searched once and written to the lock file beside the cube; later calls with the
-    same question read the file. Raises `InputError` for an area outside every scene.
+    Scenes are searched once, checked against their files and written to the lock file beside the
+    cube; later calls with the same question read that file, unless `update_lock`. Raises
+    `InputError` for an area or months without any scene.
     """
-    stack = recipe.source if isinstance(recipe.source, StackSection) else None
     mask = ClearMask(classes=recipe.mask.classes, buffer=recipe.mask.buffer)
     area = area_of(recipe)
-    if stack is not None:
-        return _plan_stack(recipe, stack, mask, area)
-    assert isinstance(recipe.source, StacSection)
+    if isinstance(recipe.source, StackSection):
+        return _plan_stack(recipe, recipe.source, mask, area)
     assert area is not None  # by validation
     spec = _spec(recipe, area)
     layout = Layout(folder=recipe.outputs.folder)
-    question = {"source": recipe.source.model_dump(), "area": geojson_of_area(area)} | {
-        "months": [str(month) for month in spec.months],
-        "bands": list(spec.bands),
-    }
-    scenes = None if update_lock else _locked(layout, fingerprint(question))
-    if scenes is None:
-        box = spec.geobox.extent.to_crs(LON_LAT).boundingbox
-        query = SceneQuery(
-            catalogue=recipe.source.catalogue,
-            collection=recipe.source.collection,
-            months=spec.months,
-            bbox=(box.left, box.bottom, box.right, box.top),
-            max_cloud_cover=recipe.source.max_cloud_cover,
-        )
-        found = find_scenes(query)
-        scenes = lock_scenes(
-            found, bands=spec.bands, offset=recipe.source.offset, on_scene=on_scene
-        )
-        layout.folder.mkdir(parents=True, exist_ok=True)
-        write_scenes(layout.scenes, scenes)
-        _question_file(layout).write_text(fingerprint(question), encoding="utf-8")
+    scenes = _locked_scenes(recipe.source, spec, layout, update=update_lock, on_scene=on_scene)
     source = StacSource(
         scenes=layout.scenes,
+        fingerprint=scenes.fingerprint,
         mask=mask,
         reader=recipe.source.reader,
         resampling=recipe.source.resampling,
     )
-    inputs = fingerprint(
+    pixels = {
+        "scenes": [scene.identity for scene in scenes.scenes],
+        "reader": [recipe.source.reader, recipe.source.resampling],
+    }
+    overpasses = {(scene.month, scene.overpass) for scene in scenes.scenes}
+    return CubePlan(
+        spec=spec,
+        source=SceneComposites(catalogue=source),
+        inputs=_inputs(recipe, spec, pixels),
+        looks=dict(sorted(Counter(month for month, _ in overpasses).items())),
+        scenes=scenes,
+    )
+
+
+def _locked_scenes(
+    section: StacSection,
+    spec: CubeSpec,
+    layout: Layout,
+    *,
+    update: bool,
+    on_scene: Callable[[int, int], None] | None,
+) -> SceneList:
+    """Return the scenes of the lock file, made anew if it answers another question."""
+    question = fingerprint(
         {
+            "source": section.model_dump(exclude={"reader", "resampling"}),
             "spec": spec.to_json(),
-            "scenes": [_identity(scene) for scene in scenes.scenes],
-            "mask": recipe.mask.model_dump(),
-            "method": recipe.composite.method,
-            "reader": [recipe.source.reader, recipe.source.resampling],
         }
     )
-    return CubePlan(
-        spec=spec, source=SceneComposites(catalogue=source), inputs=inputs, scenes=scenes
+    if layout.scenes.exists() and not update:
+        locked = read_scenes(layout.scenes)
+        if locked.question == question:
+            return locked
+    query = SceneQuery(
+        catalogue=section.catalogue,
+        collection=section.collection,
+        months=spec.months,
+        geometry=search_area(spec.geobox),
+        max_cloud_cover=section.max_cloud_cover,
+    )
+    found = find_scenes(query)
+    locked = lock_scenes(found, bands=spec.bands, offset=section.offset, on_scene=on_scene)
+    write_scenes(layout.scenes, locked, question=question)
+    return locked
+
+
+def _inputs(recipe: Recipe, spec: CubeSpec, pixels: dict[str, Any]) -> str:
+    """Return the fingerprint of all that decides the cube: `pixels` says which scenes, how read."""
+    return fingerprint(
+        {
+            "algorithm": ALGORITHM,
+            "spec": spec.to_json(),
+            "mask": recipe.mask.model_dump(),
+            "method": recipe.composite.method,
+            **pixels,
+        }
     )
 
 
-def memory_of(spec: CubeSpec) -> int:
-    """Return the peak bytes one tile needs while it is built.
+def memory_of(spec: CubeSpec, looks: int) -> int:
+    """Return the peak bytes one tile needs while it is built from at most `looks` looks a month.
 
     The whole series of the tile as int16, twice (composite and its compressed copy); the looks of
     the fullest month as stored units, twice (as read and as stacked); and one band of all these
@@ -162,9 +195,9 @@ def memory_of(spec: CubeSpec) -> int:
     times, bands, height, width = spec.shape
     pixels = min(spec.tile, height) * min(spec.tile, width)
     series = 2 * pixels * times * (bands + 1)
-    looks = 2 * pixels * LOOKS_A_MONTH * bands
-    one_band = 4 * 8 * pixels * LOOKS_A_MONTH
-    return 2 * series + 2 * looks + one_band
+    read = 2 * pixels * looks * bands
+    one_band = 4 * 8 * pixels * looks
+    return 2 * series + 2 * read + one_band
 
 
 def describe(plan: CubePlan, workers: int) -> dict[str, Any]:
@@ -179,25 +212,18 @@ def describe(plan: CubePlan, workers: int) -> dict[str, Any]:
         "bands": list(spec.bands),
         "tiles": len(spec.regions()),
         "cube_bytes_uncompressed": 2 * height * width * times * (bands + 1),
-        "peak_bytes_per_worker": memory_of(spec),
-        "peak_bytes": memory_of(spec) * workers,
+        "peak_bytes_per_worker": plan.peak_bytes,
+        "peak_bytes": plan.peak_bytes * workers,
+        "looks_by_month": {str(month): plan.looks.get(month, 0) for month in spec.months},
+        "months_without_scenes": [str(month) for month in spec.months if month not in plan.looks],
     }
     if plan.scenes is not None:
-        looks = {str(month): 0 for month in spec.months}
-        for scene in plan.scenes.scenes:
-            looks[str(scene.month)] = looks.get(str(scene.month), 0) + 1
         found |= {
             "scenes": len(plan.scenes.scenes),
             "scenes_dropped": {item.id: item.reason for item in plan.scenes.dropped},
-            "scenes_by_month": looks,
-            "months_without_scenes": [month for month, count in looks.items() if not count],
+            "offsets": dict(Counter(scene.offset_reason for scene in plan.scenes.scenes)),
         }
     return found
-
-
-def _identity(scene: Scene) -> list[Any]:
-    """Return what makes a scene's pixels what they are: not where the files lie, which may move."""
-    return [scene.id, scene.collection, *scene.version, scene.baseline, scene.offset, scene.epsg]
 
 
 def _plan_stack(
@@ -227,23 +253,20 @@ def _plan_stack(
                 f"the area {_box(spec.geobox.extent)} lies outside every scene "
                 f"{_box(native.extent)} (lon/lat)"
             )
-    if not set(source.months(recipe.bands)) & set(spec.months):
-        known = source.months(recipe.bands)
+    looks = source.dates_by_month(recipe.bands)
+    if not set(looks) & set(spec.months):
         raise InputError(
             f"no scene lies in {spec.months[0]} … {spec.months[-1]}; the files have "
-            f"{known[0]} … {known[-1]}"
+            f"{min(looks)} … {max(looks)}"
         )
-    stamps = [[file, *file_stamp(file)] for file in section.files]
-    inputs = fingerprint(
-        {
-            "spec": spec.to_json(),
-            "source": section.model_dump(),
-            "files": stamps,
-            "mask": recipe.mask.model_dump(),
-            "method": recipe.composite.method,
-        }
+    stamps = [[Path(file).name, *file_stamp(file)] for file in section.files]
+    pixels = {"source": section.model_dump(exclude={"files"}), "files": stamps}
+    return CubePlan(
+        spec=spec,
+        source=SceneComposites(catalogue=source),
+        inputs=_inputs(recipe, spec, pixels),
+        looks={month: count for month, count in looks.items() if month in spec.months},
     )
-    return CubePlan(spec=spec, source=SceneComposites(catalogue=source), inputs=inputs, scenes=None)
 
 
 def _spec(recipe: Recipe, area: Geometry, *, geobox: Any = None) -> CubeSpec:
@@ -258,19 +281,6 @@ def _spec(recipe: Recipe, area: Geometry, *, geobox: Any = None) -> CubeSpec:
         sharded=recipe.composite.sharded,
         zarr_format=recipe.composite.zarr_format,
     )
-
-
-def _question_file(layout: Layout) -> Path:
-    return layout.scenes.with_suffix(".question")
-
-
-def _locked(layout: Layout, question: str) -> SceneList | None:
-    """Return the locked scenes if they answer the same question."""
-    if not layout.scenes.exists() or not _question_file(layout).exists():
-        return None
-    if _question_file(layout).read_text(encoding="utf-8") != question:
-        return None
-    return read_scenes(layout.scenes)
 
 
 def _box(extent: Geometry) -> str:

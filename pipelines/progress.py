@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -22,7 +21,6 @@ class Reporter:
     def __init__(self, *, is_quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=is_quiet, highlight=False, soft_wrap=True)
         self.is_live = not is_quiet and sys.stderr.isatty()
-        self.started = time.perf_counter()
 
     def say(self, text: str) -> None:
         """Print one line."""

@@ -9,6 +9,9 @@ from cube.pictures import write_legend, write_quicklook
 from pipelines.plan import Layout
 from pipelines.progress import Reporter
 
+PICTURES = ("map.tif", "map_quality.tif", "legend.png", "quicklook.png")
+"""What is published, beside `map.tif.aux.xml` with the names of the classes."""
+
 
 def publish_map(layout: Layout, title: str, reporter: Reporter) -> dict[str, Any]:
     """Write `map.tif`, `map_quality.tif`, `legend.png` and `quicklook.png` beside the map store."""

@@ -1,9 +1,10 @@
 """A TOML file in, a validated `Recipe` out: the one description of a run."""
 
+import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -35,7 +36,7 @@ def _rooted(path: Path, info: ValidationInfo) -> Path:
 
 def _existing(path: Path, info: ValidationInfo) -> Path:
     rooted = _rooted(path, info)
-    if not rooted.exists():
+    if not rooted.is_file():
         raise ValueError(f"file {str(rooted)!r} does not exist")
     return rooted
 
@@ -50,6 +51,9 @@ def _rooted_text(name: str, info: ValidationInfo) -> str:
     return str(rooted)
 
 
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 MonthText = Annotated[Month, BeforeValidator(_month)]
 BandName = Annotated[str, AfterValidator(canonical_band)]
 AnyPath = Annotated[Path, AfterValidator(_rooted)]
@@ -60,13 +64,15 @@ ExistingPath = Annotated[Path, AfterValidator(_existing)]
 class Section(BaseModel):
     """A table of the recipe: unknown keys and loose types are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )
 
 
 class AreaSection(Section):
     """Where: a box or the polygons of a vector file."""
 
-    bbox: tuple[float, float, float, float] | None = None
+    bbox: tuple[Number, Number, Number, Number] | None = None
     """[left, bottom, right, top] in `crs` units."""
     crs: str = "EPSG:4326"
     """CRS of `bbox`; lon/lat unless said otherwise."""
@@ -85,9 +91,9 @@ class GridSection(Section):
 
     crs: str = "utm"
     """"utm" for the zone of the area's centre, or any CRS in metres."""
-    resolution: float = Field(default=10.0, gt=0)
+    resolution: Number = Field(default=10.0, gt=0)
     """Edge of a pixel in metres."""
-    anchor: tuple[float, float] = (0.0, 0.0)
+    anchor: tuple[Number, Number] = (0.0, 0.0)
     """A point (x, y) in `crs` where pixel corners meet, to coincide with rasters you have."""
 
 
@@ -114,7 +120,7 @@ class StacSection(Section):
     """URL of an API, or URL or path of a catalog.json."""
     collection: str = "sentinel-2-l2a"
     """Collection to search."""
-    max_cloud_cover: float = Field(default=80.0, ge=0, le=100)
+    max_cloud_cover: Number = Field(default=80.0, ge=0, le=100)
     """Scenes with more cloud (percent of the whole scene) are not read."""
     reader: Literal["odc", "stackstac"] = "odc"
     """Library that reads the pixels."""
@@ -144,12 +150,12 @@ class StackSection(Section):
     """Name of the x dimension."""
     crs: str | None = None
     """CRS of files that do not say it."""
-    scale: float | None = Field(default=None, gt=0)
+    scale: Number | None = Field(default=None, gt=0)
     """Physical value of one count; by default the file's own, or 1e-4."""
-    offset: float | None = None
+    offset: Number | None = None
     """Reflectance of count 0: -0.1 for baseline 04.00 and later as delivered; by default the
     file's own, or 0."""
-    nodata: float | None = None
+    nodata: Number | None = None
     """Count that means no data; by default the file's own, or 0."""
     resampling: Literal["nearest", "bilinear"] = "bilinear"
     """How bands of another grid come onto the cube's."""
@@ -158,9 +164,9 @@ class StackSection(Section):
 class MaskSection(Section):
     """Which pixels of a scene are usable ground."""
 
-    classes: tuple[int, ...] = (4, 5, 6, 7)
+    classes: tuple[Whole, ...] = (4, 5, 6, 7)
     """Scene classes (SCL) that are clear."""
-    buffer: float = Field(default=0.0, ge=0)
+    buffer: Number = Field(default=0.0, ge=0)
     """Metres to stay away from cloud and cloud shadow."""
 
 
@@ -169,11 +175,11 @@ class CompositeSection(Section):
 
     method: Literal["median"] = "median"
     """The statistic over clear looks."""
-    tile: int = Field(default=512, ge=16)
+    tile: Whole = Field(default=512, ge=16)
     """Edge of the unit of work in pixels."""
-    chunk: int = Field(default=256, ge=16)
+    chunk: Whole = Field(default=256, ge=16)
     """Edge of a stored chunk in pixels; divides `tile`."""
-    sharded: bool = True
+    sharded: Flag = True
     """One stored object per tile instead of one per chunk."""
     zarr_format: Literal[2, 3] = 3
     """2 for GDAL older than 3.12 (then `sharded = false`)."""
@@ -200,7 +206,7 @@ class ReferenceSection(Section):
     """NetCDF label raster: its variable."""
     names: dict[Annotated[str, Field(pattern=r"^-?\d+$")], str] = Field(default_factory=dict)
     """Label raster: class names by value, e.g. { 1 = "larch" }."""
-    nodata: float | None = None
+    nodata: Number | None = None
     """Label raster: value that means "no label", beside the one the file declares."""
     classes: dict[str, str] = Field(default_factory=dict)
     """Label to class: keeps, renames and merges; if given, other labels are left out."""
@@ -210,26 +216,26 @@ class ReferenceSection(Section):
         default_factory=dict
     )
     """Map colours by class, "#rrggbb"."""
-    erode: float = Field(default=0.0, ge=0)
+    erode: Number = Field(default=0.0, ge=0)
     """Metres taken off polygons from their edge."""
 
 
 class SamplingSection(Section):
     """How labels become training sequences."""
 
-    patch: int = Field(default=1, ge=1, le=15)
+    patch: Whole = Field(default=1, ge=1, le=15)
     """Cells taken around a point: n x n."""
-    every: int = Field(default=1, ge=1)
+    every: Whole = Field(default=1, ge=1)
     """Label raster: take every n-th row and column."""
-    max_per_class: int | None = Field(default=None, ge=1)
+    max_per_class: Whole | None = Field(default=None, ge=1)
     """At most this many samples of a class, drawn at random."""
-    max_per_group: int | None = Field(default=None, ge=1)
+    max_per_group: Whole | None = Field(default=None, ge=1)
     """At most this many samples of a group (a polygon, say)."""
-    min_clear_months: int = Field(default=1, ge=1)
+    min_clear_months: Whole = Field(default=1, ge=1)
     """Samples seen in fewer months are dropped and counted."""
-    block_size: float = Field(default=1000.0, gt=0)
+    block_size: Number = Field(default=1000.0, gt=0)
     """Edge in metres of the spatial blocks that keep neighbours on one side of a split."""
-    seed: int = Field(default=0, ge=0)
+    seed: Whole = Field(default=0, ge=0)
     """Seed of every random draw."""
 
 
@@ -240,40 +246,40 @@ class TrainingSection(Section):
     """"reference" is the published workflow's network and schedule, for comparison."""
     features: tuple[str, ...] | None = None
     """Bands and indices the network sees."""
-    hidden: int | None = Field(default=None, ge=1)
+    hidden: Whole | None = Field(default=None, ge=1)
     """Width of the LSTM's state."""
-    layers: int | None = Field(default=None, ge=1, le=4)
+    layers: Whole | None = Field(default=None, ge=1, le=4)
     """Stacked LSTM layers."""
-    dropout: float | None = Field(default=None, ge=0, lt=1)
+    dropout: Number | None = Field(default=None, ge=0, lt=1)
     """Share of activations dropped while training."""
-    bidirectional: bool | None = None
+    bidirectional: Flag | None = None
     """Read the year in both directions."""
-    epochs: int | None = Field(default=None, ge=1)
+    epochs: Whole | None = Field(default=None, ge=1)
     """Most passes over the samples."""
-    patience: int | None = Field(default=None, ge=1)
+    patience: Whole | None = Field(default=None, ge=1)
     """Epochs without improvement before training stops."""
-    batch_size: int | None = Field(default=None, ge=1)
+    batch_size: Whole | None = Field(default=None, ge=1)
     """Sequences in one step."""
-    learning_rate: float | None = Field(default=None, gt=0)
+    learning_rate: Number | None = Field(default=None, gt=0)
     """Step size of the optimiser."""
     class_weights: Literal["none", "root", "balanced"] | None = None
     """Weight of rare classes: none, by the root of their rarity, or balanced."""
-    folds: int = Field(default=5, ge=2, le=20)
+    folds: Whole = Field(default=5, ge=2, le=20)
     """Parts into which each split divides the samples."""
-    folds_used: int = Field(default=1, ge=1)
+    folds_used: Whole = Field(default=1, ge=1)
     """How many of the folds are held out in turn for the scores."""
-    seed: int = Field(default=0, ge=0)
+    seed: Whole = Field(default=0, ge=0)
     """Seed of weights, batches and splits."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: Whole | None = Field(default=None, ge=1)
     """CPU threads for training; by default one (more is slower on a busy machine)."""
 
 
 class MapSection(Section):
     """How the map is made."""
 
-    min_months: int = Field(default=1, ge=1)
+    min_months: Whole = Field(default=1, ge=1)
     """Pixels seen in fewer months stay unclassified."""
-    clip: bool = True
+    clip: Flag = True
     """Leave pixels outside the polygons of `area.file` unclassified."""
 
 
@@ -289,7 +295,7 @@ class ClusterSection(Section):
 
     kind: Literal["threads", "local", "scheduler"] = "threads"
     """Threads of this process, processes of this machine, or a running scheduler."""
-    workers: int | None = Field(default=None, ge=1)
+    workers: Whole | None = Field(default=None, ge=1)
     """Threads or processes; by default one per core."""
     address: str | None = None
     """Address of the scheduler, e.g. "tcp://10.0.0.5:8786"."""
@@ -326,6 +332,8 @@ class Recipe(Section):
             raise ValueError(f"bands repeat: {list(self.bands)}")
         if self.area is None and self.source.kind == "stac":
             raise ValueError("area is missing; give [area] bbox or file")
+        if self.area is None and self.grid.model_fields_set:
+            raise ValueError("grid goes with area; without one the cube takes the stack's own grid")
         if self.composite.tile % self.composite.chunk:
             raise ValueError(
                 f"composite.tile {self.composite.tile} is no multiple of chunk {self.composite.chunk}"
@@ -381,11 +389,12 @@ def _first_error(error: ValidationError) -> str:
     """Return the first finding as `key: what was found; what is expected`."""
     findings = error.errors(include_url=False)
     first = findings[0]
+    is_stack = "stack" in first["loc"][1:2]
     steps = [str(step) for step in first["loc"] if step not in ("stac", "stack", "[key]")]
     key = ".".join(steps) or "recipe"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = f"unknown key{_suggestion(steps)}"
+        message = f"unknown key{_suggestion(steps, StackSection if is_stack else StacSection)}"
     elif first["type"] == "missing":
         message = "missing; it must be given"
     elif first["type"] not in ("value_error",):
@@ -394,19 +403,19 @@ def _first_error(error: ValidationError) -> str:
     return f"{key}: {message}{more}"
 
 
-def _suggestion(steps: list[str]) -> str:
-    import difflib
-
+def _suggestion(steps: list[str], source: type[Section]) -> str:
+    """Return which key of the same table may have been meant, or which there are."""
     section: Any = Recipe
     for step in steps[:-1]:
         field = section.model_fields.get(step)
-        candidates = {"source": StacSection} if step == "source" else {}
-        section = candidates.get(step, field.annotation if field else None)
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        section = source if step == "source" else field.annotation if field else None
+        section = next((kind for kind in (*get_args(section), section) if _is_section(kind)), None)
+        if section is None:
             return ""
     close = difflib.get_close_matches(steps[-1], section.model_fields, n=1)
-    return (
-        f"; did you mean {close[0]!r}?"
-        if close
-        else f"; known are {', '.join(section.model_fields)}"
-    )
+    known = ", ".join(section.model_fields)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {known}"
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)

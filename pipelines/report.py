@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cube.durable import replace_text
 from cube.errors import InputError
 
 SPLITS = {
-    "random": "random pixels (flatters: neighbours on both sides)",
+    "random": "random pixels held out: flatters, neighbours are on both sides",
     "grouped": "whole groups held out",
     "block": "whole spatial blocks held out",
 }
@@ -32,14 +33,8 @@ def read_report(path: Path) -> dict[str, Any]:
 def write_report(path: Path, report: dict[str, Any]) -> None:
     """Write the report as JSON and, beside it, as Markdown; each whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, json.dumps(report, indent=2, allow_nan=False) + "\n")
-    _replace(path.with_suffix(".md"), markdown(report))
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    replace_text(path, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    replace_text(path.with_suffix(".md"), markdown(report))
 
 
 def summary(report: dict[str, Any]) -> list[str]:
@@ -59,10 +54,12 @@ def summary(report: dict[str, Any]) -> list[str]:
         )
         if samples["dropped"]:
             lines.append(f"          left out: {_counts(samples['dropped'])}")
+        if few := [name for name, count in samples["groups_by_class"].items() if count < 2]:
+            lines.append(f"          too few groups to be scored: {', '.join(few)}")
     if training := report.get("training"):
         lines += [f"scores    {line}" for line in score_lines(training["scores"])]
     if made := report.get("map"):
-        lines.append(f"map       {made['tiles']}")
+        lines.append(f"map       {made['tiles']}; {made['classified_share']:.1%} of it classified")
     if published := report.get("published"):
         areas = ", ".join(f"{name} {area:,.1f}" for name, area in published["hectares"].items())
         lines.append(f"          {published['map']}")
@@ -70,6 +67,32 @@ def summary(report: dict[str, Any]) -> list[str]:
     if run := report.get("run"):
         lines.append(f"done      {run['seconds']:.0f} s, peak memory {run['peak_memory_mb']} MB")
     return lines
+
+
+def plan_lines(found: dict[str, Any]) -> list[str]:
+    """Return what `plan` tells people."""
+    shape = " x ".join(f"{size} {dim}" for dim, size in found["shape"].items())
+    looks = found["looks_by_month"]
+    lines = [
+        f"cube      {shape}, {found['resolution']:g} m, {found['crs']}, {found['months']}",
+        f"          bands {' '.join(found['bands'])}",
+        f"          {_bytes(found['cube_bytes_uncompressed'])} before compression",
+        f"work      {found['tiles']} tiles; a tile needs up to "
+        f"{_bytes(found['peak_bytes_per_worker'])}, all workers {_bytes(found['peak_bytes'])}",
+        f"looks     {', '.join(f'{month} {count}' for month, count in looks.items() if count)}",
+    ]
+    if empty := found["months_without_scenes"]:
+        lines.append(f"          no scene in {_some(empty)}")
+    if "scenes" in found:
+        dropped = found["scenes_dropped"]
+        lines.append(f"scenes    {found['scenes']} used, {len(dropped)} not; offsets:")
+        lines += [f"          {count} x {reason}" for reason, count in found["offsets"].items()]
+        lines += [f"          not used: {name}: {reason}" for name, reason in dropped.items()]
+    return lines
+
+
+def _some(words: list[str]) -> str:
+    return ", ".join(words[:12]) + (f" and {len(words) - 12} more" if len(words) > 12 else "")
 
 
 def score_lines(scores: dict[str, Any]) -> list[str]:

@@ -1,5 +1,7 @@
 """A recipe in, every step done and a report out; what is done already is not done again."""
 
+import fcntl
+import glob
 import hashlib
 import os
 import resource
@@ -14,7 +16,7 @@ from cube.errors import InputError, WorkFailedError
 from cube.ledger import Ledger, fingerprint
 from pipelines.build_cube import build_cube, cube_digest
 from pipelines.cluster import connect
-from pipelines.plan import CubePlan, Layout, area_of, plan_cube
+from pipelines.plan import CubePlan, Layout, area_of, describe, plan_cube
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe, read_recipe
 from pipelines.report import read_report, write_report
@@ -22,12 +24,19 @@ from pipelines.report import read_report, write_report
 if TYPE_CHECKING:
     from distributed import Client
 
-STEPS = ("build", "sample", "train", "map", "publish")
-"""The steps of a run, in order."""
+    from cube.stac import Scene
+
+SECTIONS = ("cube", "samples", "training", "map", "published", "run")
+"""The report's sections, in the order in which they follow from each other."""
 
 
 class Run:
-    """One recipe being carried out; each step can be called alone and resumes."""
+    """One recipe being carried out; each step can be called alone and resumes.
+
+    The report says of each step what it was made from (`inputs`). A step whose inputs have changed
+    takes its own section and all that followed from it out of the report before it starts, so
+    nothing stale is ever reported, resumed from or published.
+    """
 
     def __init__(self, recipe: Recipe, reporter: Reporter) -> None:
         self.recipe, self.reporter = recipe, reporter
@@ -45,16 +54,7 @@ class Run:
     def plan(self) -> CubePlan:
         """Grid, scenes and source of the cube, settled once."""
         if self._plan is None:
-            with ExitStack() as stack:
-                advance: Any = None
-
-                def on_scene(done: int, total: int) -> None:
-                    nonlocal advance
-                    if advance is None:
-                        advance = stack.enter_context(self.reporter.bar("scenes", total))
-                    advance()
-
-                self._plan = plan_cube(self.recipe, on_scene=on_scene)
+            self._plan = self._make_plan()
         return self._plan
 
     @property
@@ -69,114 +69,176 @@ class Run:
         """Tiles that are worked on at once."""
         return self.recipe.cluster.workers or os.cpu_count() or 1
 
+    def lock(self) -> dict[str, Any]:
+        """Search the scenes anew; return which came, went and changed since the last search."""
+        before = _scenes_by_id(self.plan)
+        self._plan = self._make_plan(update_lock=True)
+        after = _scenes_by_id(self._plan)
+        return {
+            "scenes": len(after),
+            "added": sorted(set(after) - set(before)),
+            "removed": sorted(set(before) - set(after)),
+            "changed": sorted(
+                name
+                for name in set(before) & set(after)
+                if before[name].identity != after[name].identity
+            ),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a run will do, after checking labels and settings too."""
+        self.check()
+        return describe(self.plan, self.workers)
+
+    def check(self) -> None:
+        """Refuse labels and settings that cannot be used, before the hours of a build.
+
+        Raises `InputError` or the model's own errors.
+        """
+        if self.recipe.reference is None:
+            return
+        from pipelines.draw_samples import check_reference
+        from pipelines.train_model import train_config
+
+        train_config(self.recipe.training, self.recipe.bands)
+        check_reference(self.recipe, self.plan.spec.geobox)
+
     def build(self) -> dict[str, Any]:
         """Build the cube."""
-        return self._note(
-            "cube",
-            build_cube(
-                self.plan, self.layout.cube, self.client, self.reporter, title=self.recipe.name
-            ),
+        self._begin("cube", self.plan.inputs)
+        found = build_cube(
+            self.plan, self.layout.cube, self.client, self.reporter, title=self.recipe.name
         )
+        return self._end("cube", self.plan.inputs, found)
 
     def sample(self) -> dict[str, Any]:
         """Draw samples from the finished cube."""
-        section = self.recipe.reference
-        if section is None:
-            raise InputError("the recipe has no [reference], so there is nothing to sample")
-        digests = self._tile_digests()
-        inputs = fingerprint(
-            {
-                "cube": digests,
-                "reference": section.model_dump(mode="json", exclude={"file"}),
-                "file": _content(section.file),
-                "sampling": self.recipe.sampling.model_dump(),
-            }
-        )
-        if self._is_done("samples", inputs, self.layout.samples):
+        records, inputs = self._cube_records(), self._sample_inputs()
+        if self._is_done("samples", inputs) and self.layout.samples.exists():
             return dict(self.report["samples"])
         from pipelines.draw_samples import sample_cube
 
-        return self._note("samples", sample_cube(self.recipe, tile_digests=digests), inputs)
+        self._begin("samples", inputs)
+        digests = {tile: str(record["digest"]) for tile, record in records.items()}
+        return self._end("samples", inputs, sample_cube(self.recipe, tile_digests=digests))
 
     def train(self) -> dict[str, Any]:
         """Score and train the classifier."""
-        samples = self.report.get("samples")
-        if samples is None or not self.layout.samples.exists():
-            raise InputError("there are no samples yet; run `canopycube sample` first")
-        colours = self.recipe.reference.colours if self.recipe.reference else {}
-        inputs = fingerprint(
-            {
-                "samples": samples["inputs"],
-                "training": self.recipe.training.model_dump(),
-                "colours": colours,
-            }
-        )
-        if self._is_done("training", inputs, self.layout.classifier):
+        inputs = self._training_inputs()
+        if self._is_done("training", inputs) and self._has_classifier():
             return dict(self.report["training"])
         from pipelines.train_model import train_model
 
-        return self._note("training", train_model(self.recipe, self.reporter), inputs)
+        self._begin("training", inputs)
+        return self._end("training", inputs, train_model(self.recipe, self.reporter))
 
     def map(self) -> dict[str, Any]:
         """Classify the cube."""
-        from pipelines.map_species import map_species, require_classifier
+        from pipelines.map_species import map_species, plan_map
 
-        require_classifier(self.layout.classifier)
-        self._tile_digests()
+        self._cube_records()  # refuses a cube that is not complete
         clip = self.recipe.map.clip and self.recipe.area and self.recipe.area.file
-        return self._note(
-            "map",
-            map_species(
-                self.layout.cube,
-                self.layout.classifier,
-                self.layout.map,
-                self.client,
-                self.reporter,
-                title=self.recipe.name,
-                cube_digest=cube_digest(self.layout.cube, self.plan.inputs),
-                min_months=self.recipe.map.min_months,
-                clip=area_of(self.recipe) if clip else None,
-                colours=self.recipe.reference.colours if self.recipe.reference else None,
-            ),
+        job = plan_map(
+            self.layout.cube,
+            self.layout.classifier,
+            self.layout.map,
+            title=self.recipe.name,
+            cube_inputs=self.plan.inputs,
+            min_months=self.recipe.map.min_months,
+            clip=area_of(self.recipe) if clip else None,
+            colours=self.recipe.reference.colours if self.recipe.reference else None,
         )
+        self._begin("map", job.inputs)
+        return self._end("map", job.inputs, map_species(job, self.client, self.reporter))
 
     def publish(self) -> dict[str, Any]:
-        """Write the map for other programs and for people."""
+        """Write the map for other programs and for people; only a whole map is published."""
         made = self.report.get("map")
         if made is None or not self.layout.map.exists():
-            raise InputError("there is no map yet; run `canopycube map` first")
-        from pipelines.publish_map import publish_map
+            raise InputError("there is no finished map yet; run `canopycube map` first")
+        from pipelines.map_species import forget_damaged
+        from pipelines.publish_map import PICTURES, publish_map
 
-        inputs = fingerprint({"map": made["digest"], "name": self.recipe.name})
-        if self._is_done("published", inputs, self.layout.folder / "map.tif"):
+        regions = self.plan.spec.regions()
+        tiles = Ledger(store=self.layout.map, inputs=made["inputs"]).records()
+        if len(tiles) < len(regions):
+            raise InputError(
+                f"the map has {len(tiles)} of {len(regions)} tiles; run `canopycube map` first"
+            )
+        if damaged := forget_damaged(self.layout.map, made["inputs"], regions):
+            raise WorkFailedError(
+                f"tiles {', '.join(damaged)} of the map are lost or damaged. Their records are "
+                "removed: run `canopycube map` again"
+            )
+        inputs = fingerprint({"map": made["inputs"], "name": self.recipe.name})
+        files = [self.layout.folder / name for name in PICTURES]
+        if self._is_done("published", inputs) and all(file.exists() for file in files):
             return dict(self.report["published"])
-        return self._note(
-            "published", publish_map(self.layout, self.recipe.name, self.reporter), inputs
-        )
+        self._begin("published", inputs)
+        found = publish_map(self.layout, self.recipe.name, self.reporter)
+        return self._end("published", inputs, found)
 
     def all(self) -> dict[str, Any]:
         """Do every step the recipe asks for; return the report."""
         started = time.perf_counter()
-        if self.recipe.reference is not None:
-            # settings that cannot be trained are told before the hours of a build
-            from pipelines.train_model import train_config
-
-            train_config(self.recipe.training, self.recipe.bands)
+        self.check()
         self.build()
         if self.recipe.reference is not None:
             for step in (self.sample, self.train, self.map, self.publish):
                 step()
-        self._note(
-            "run",
-            {
-                "seconds": round(time.perf_counter() - started, 1),
-                "peak_memory_mb": peak_memory_mb(),
-            },
-        )
+        peaks = [peak_memory_mb(), *self.client.run(peak_memory_mb).values()]
+        found = {"seconds": round(time.perf_counter() - started, 1), "peak_memory_mb": max(peaks)}
+        self._end("run", "", found)
         return self.report
 
-    def _tile_digests(self) -> dict[str, str]:
-        """Return the digest of every tile of the cube; `InputError` unless it is complete."""
+    def _make_plan(self, *, update_lock: bool = False) -> CubePlan:
+        with ExitStack() as stack:
+            advance: Any = None
+
+            def on_scene(done: int, total: int) -> None:
+                nonlocal advance
+                if advance is None:
+                    advance = stack.enter_context(self.reporter.bar("scenes", total))
+                advance()
+
+            return plan_cube(self.recipe, update_lock=update_lock, on_scene=on_scene)
+
+    def _sample_inputs(self) -> str:
+        section = self.recipe.reference
+        if section is None:
+            raise InputError("the recipe has no [reference], so there is nothing to sample")
+        return fingerprint(
+            {
+                "cube": cube_digest(self._cube_records()),
+                "reference": section.model_dump(mode="json", exclude={"file", "colours"}),
+                "file": _content(section.file),
+                "sampling": self.recipe.sampling.model_dump(),
+            }
+        )
+
+    def _training_inputs(self) -> str:
+        inputs = self._sample_inputs()
+        if not self._is_done("samples", inputs) or not self.layout.samples.exists():
+            raise InputError(
+                "there are no samples for this recipe yet; run `canopycube sample` first"
+            )
+        return fingerprint({"samples": inputs, "training": self.recipe.training.model_dump()})
+
+    def _has_classifier(self) -> bool:
+        """Return whether the classifier on disk is the one the report speaks of."""
+        if not self.layout.classifier.exists():
+            return False
+        from model.classifier import SpeciesClassifier
+        from model.errors import ClassifierError
+
+        try:
+            found = SpeciesClassifier.load(self.layout.classifier).fingerprint
+        except ClassifierError:
+            return False  # damaged: it is trained again
+        return found.startswith(self.report["training"]["fingerprint"])
+
+    def _cube_records(self) -> dict[str, dict[str, Any]]:
+        """Return the ledger of the cube; `InputError` unless the cube is there and complete."""
         if not self.layout.cube.exists():
             raise InputError(
                 f"there is no cube at {str(self.layout.cube)!r}; run `canopycube build` first"
@@ -188,14 +250,23 @@ class Run:
                 f"the cube has {len(records)} of {total} tiles for this recipe; "
                 "run `canopycube build` first"
             )
-        return {tile: str(record["digest"]) for tile, record in records.items()}
+        return records
 
-    def _is_done(self, name: str, inputs: str, result: Path) -> bool:
-        return result.exists() and self.report.get(name, {}).get("inputs") == inputs
+    def _is_done(self, name: str, inputs: str) -> bool:
+        return bool(self.report.get(name, {}).get("inputs") == inputs)
 
-    def _note(self, name: str, found: dict[str, Any], inputs: str | None = None) -> dict[str, Any]:
+    def _begin(self, name: str, inputs: str) -> None:
+        """Forget what other inputs gave, and all that followed from it."""
+        if self._is_done(name, inputs):
+            return
+        for later in SECTIONS[SECTIONS.index(name) :]:
+            self.report.pop(later, None)
+        if self.layout.report.exists():
+            write_report(self.layout.report, self.report)
+
+    def _end(self, name: str, inputs: str, found: dict[str, Any]) -> dict[str, Any]:
         self.report["name"] = self.recipe.name
-        self.report[name] = found if inputs is None else {**found, "inputs": inputs}
+        self.report[name] = {**found, "inputs": inputs}
         write_report(self.layout.report, self.report)
         return dict(self.report[name])
 
@@ -204,32 +275,67 @@ class Run:
 def open_run(recipe: Recipe | Path, reporter: Reporter | None = None) -> Iterator[Run]:
     """Yield the run of a recipe, quiet unless told otherwise, and give its cluster back afterwards.
 
-    Raises `InputError` for a recipe that cannot be read; running out of memory becomes a
-    `WorkFailedError` that says what to change.
+    One run works in an output folder at a time. Raises `InputError` for a recipe that cannot be
+    read and for a folder in use; running out of memory becomes a `WorkFailedError` that says what
+    to change.
     """
     read = read_recipe(recipe) if isinstance(recipe, Path) else recipe
-    run = Run(read, reporter or Reporter(is_quiet=True))
+    with _sole_user(read.outputs.folder):
+        run = Run(read, reporter or Reporter(is_quiet=True))
+        try:
+            yield run
+        except MemoryError as error:
+            raise WorkFailedError(
+                "the machine ran out of memory; use a smaller composite.tile or fewer "
+                "cluster.workers"
+            ) from error
+        finally:
+            run.close()
+
+
+@contextmanager
+def _sole_user(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system gives back however the process ends."""
     try:
-        yield run
-    except MemoryError as error:
-        raise WorkFailedError(
-            "the machine ran out of memory; use a smaller composite.tile or fewer cluster.workers"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a")
+    except OSError as error:
+        raise InputError(
+            f"outputs.folder {str(folder)!r} cannot be written: {error.strerror}"
         ) from error
-    finally:
-        run.close()
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another run is at work in {str(folder)!r}; wait for it, or choose another "
+                "outputs.folder"
+            ) from error
+        try:
+            yield
+        finally:
+            if [entry.name for entry in folder.iterdir()] == [".lock"]:
+                # nothing was made: leave no trace
+                (folder / ".lock").unlink()
+                folder.rmdir()
+
+
+def _scenes_by_id(plan: CubePlan) -> "dict[str, Scene]":
+    return {} if plan.scenes is None else {scene.id: scene for scene in plan.scenes.scenes}
 
 
 def peak_memory_mb() -> int:
-    """Return the largest resident memory of this process or one of its workers, in megabytes."""
+    """Return the largest resident memory of this process so far, in megabytes."""
     unit = 1 if sys.platform == "darwin" else 1024
-    most = max(
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return round(most * unit / 1e6)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
 
 def _content(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a label file and of what belongs to it (a shapefile is several)."""
+    sha = hashlib.sha256()
+    for part in sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")):
+        if part.is_file():
+            sha.update(part.suffix.encode() + b"\0")
+            with part.open("rb") as file:
+                sha.update(hashlib.file_digest(file, "sha256").digest())
+    return sha.hexdigest()

@@ -56,7 +56,9 @@ def load_samples(path: Path) -> Samples:
 
 
 def train_model(recipe: Recipe, reporter: Reporter) -> dict[str, Any]:
-    """Score the recipe's network under three splits, train it on everything, save it.
+    """Score the recipe's network under three splits, train it on all samples, save it.
+
+    Where the network stops early, an eighth of the groups decides when and is not learned from.
 
     Raises `ValueError` of the model's own kind for samples or settings that cannot be trained.
     """

@@ -6,6 +6,7 @@ many machines as need be. This package is the only one that knows STAC clients a
 """
 
 from cube.stac.files import SceneReadError, SceneUnreachableError
+from cube.stac.footprint import search_area
 from cube.stac.item import scene_from_item
 from cube.stac.lock import lock_scenes, read_scenes, write_scenes
 from cube.stac.scene import Asset, DroppedScene, Scene, SceneList
@@ -25,5 +26,6 @@ __all__ = [
     "lock_scenes",
     "read_scenes",
     "scene_from_item",
+    "search_area",
     "write_scenes",
 ]

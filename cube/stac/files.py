@@ -1,8 +1,11 @@
 """Addresses of rasters in, how to open them and what went wrong out: GDAL settings and errors."""
 
+import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import rasterio
@@ -25,6 +28,10 @@ _HTTP_OPTIONS: dict[str, Any] = {
 
 _FILE_OPTIONS: dict[str, Any] = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 """A local raster may have its geometry in a sidecar; its folder is not listed for it."""
+
+_STAMPED_BYTES = 64 * 1024
+"""Read from each end of a file for its stamp. GDAL puts the directory of a TIFF at its head, and at
+its end if the file was changed later; that of 484 tiles with overviews takes about 10 KB."""
 
 _TRANSIENT = re.compile(
     r"HTTP (?:response|error) code ?:? ?(?:429|5\d\d)|timed? ?out|resolve host|CURL error"
@@ -65,6 +72,24 @@ def _opened(href: str) -> rasterio.DatasetReader:
             return rasterio.open(href, driver=_DRIVERS[1], sharing=False)
         except RasterioIOError:
             raise error from None
+
+
+def file_stamp(href: str) -> str | None:
+    """Return what changes when a local file's pixels do: its size and a hash of its two ends.
+
+    The head of a compressed raster holds the byte count of every tile, so that other pixels give
+    another head. It is not noticed if pixels of an uncompressed file are changed in place, far from
+    its ends. None for files of the network; raises `OSError` for one that cannot be read.
+    """
+    if is_remote(href):
+        return None
+    with Path(href).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        sha = hashlib.sha256(file.read(_STAMPED_BYTES))
+        file.seek(max(file.tell(), size - _STAMPED_BYTES))
+        sha.update(file.read(_STAMPED_BYTES))
+    return f"{size}-{sha.hexdigest()[:32]}"
 
 
 def read_error(

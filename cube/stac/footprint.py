@@ -73,6 +73,27 @@ def window_outline(window: GeoBox) -> Polygon:
     return _unwrapped_part(outline)
 
 
+def search_area(geobox: GeoBox) -> dict[str, Any]:
+    """Return the ground of a grid as GeoJSON in lon/lat, for `SceneQuery.geometry` and STAC APIs.
+
+    Polygon, or MultiPolygon cut in two at the antimeridian as RFC 7946, section 3.1.9, wants it:
+    every longitude lies in -180..180. Raises `InputError` for a grid without a CRS, and for one
+    that is not on the globe.
+    """
+    outline = window_outline(geobox)
+    parts = [
+        translate(part, xoff=-turn)
+        for turn in (-360.0, 0.0, 360.0)
+        for part in _polygons(
+            shapely.intersection(outline, shapely.box(turn - 180, -90, turn + 180, 90))
+        )
+    ]
+    parts = [part for part in parts if part.area > 0]  # none, or a line, where it only touches
+    if not parts:
+        raise InputError(f"the grid lies at {outline.bounds}, which is not lon/lat")
+    return geojson(parts[0] if len(parts) == 1 else MultiPolygon(parts))
+
+
 def meets(first: Polygon | MultiPolygon, second: Polygon | MultiPolygon) -> bool:
     """Say whether two continuous lon/lat shapes share ground, whichever way round the globe."""
     return any(shapely.intersects(first, translate(second, xoff=by)) for by in (0.0, -360.0, 360.0))

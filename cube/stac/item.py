@@ -39,6 +39,7 @@ _BASELINE_KEYS = (
 )
 _GENERATED_KEYS = ("s2:generation_time", "sentinel2:generation_time", "processing:datetime")
 _DATATAKE_KEYS = ("s2:datatake_id", "eopf:datatake_id")
+_CHANGED_KEYS = ("updated", "created")
 _TYPE_KEYS = ("s2:product_type", "sentinel2:product_type", "product:type")
 _TILE_KEYS = ("grid:code", "s2:mgrs_tile")
 
@@ -95,6 +96,7 @@ class _Reader:
             assets=assets,
             offset=decision.offset,
             offset_reason=decision.reason,
+            updated=self._first(_CHANGED_KEYS) or "",
         )
 
     @property

@@ -1,7 +1,6 @@
 """Scenes in, checked scenes out, and the lock file between a search and every later run."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +15,7 @@ from rasterio.warp import transform_bounds
 from scipy.ndimage import binary_dilation
 
 from cube.bands import BANDS
+from cube.durable import replace_text
 from cube.errors import InputError
 from cube.radiometry import (
     DARK_BANDS,
@@ -25,12 +25,12 @@ from cube.radiometry import (
     read_offset_from_pixels,
     settle_offset,
 )
-from cube.stac.files import READ_ERRORS, raster, read_error
+from cube.stac.files import READ_ERRORS, file_stamp, raster, read_error
 from cube.stac.footprint import meets, unwrapped
 from cube.stac.scene import SCL, Asset, DroppedScene, Scene, SceneList
 
-_FORMAT = "canopycube scenes 1"
-"""First field of every lock file; a reader refuses any other."""
+_FORMAT = "canopycube scenes 2"
+"""First field of every lock file; a reader refuses any other. 2: question, stamps of the files."""
 
 _SAMPLE_EDGE = 512
 """Pixels along each side of the coarse look at a scene; a 10,980-pixel band has an overview near."""
@@ -52,7 +52,7 @@ def lock_scenes(
     """Check scenes against their files, so that later runs can trust what the list says.
 
     For `bands` and the scene classification, every file's header is read: its own geometry and
-    CRS replace what the item declared. Unless `offset` is `metadata`, the radiometric
+    CRS replace what the item declared, and local files get their stamp. Unless `offset` is `metadata`, the radiometric
     offset is read from dark pixels of a coarse overview and compared (`settle_offset`). A scene
     without one of `bands` is dropped with its reason. Assets that are not asked for are left out.
 
@@ -70,23 +70,26 @@ def lock_scenes(
             locked.append(scene)
             if on_scene is not None:
                 on_scene(len(locked), len(scenes))
-    return SceneList(scenes=tuple(locked), dropped=(*found.dropped, *dropped))
+    return replace(found, scenes=tuple(locked), dropped=(*found.dropped, *dropped))
 
 
-def write_scenes(path: Path, found: SceneList) -> None:
-    """Write the lock file, whole or not at all: JSON, one scene a line, no signature in it."""
+def write_scenes(path: Path, found: SceneList, *, question: str = "") -> None:
+    """Write the lock file, whole or not at all: JSON, one scene a line, no signature in it.
+
+    `question` is kept with it, for `read_scenes` to return; empty keeps the list's own.
+    """
     lines = [json.dumps(scene.to_json(), allow_nan=False) for scene in found.scenes]
     gone = [json.dumps({"id": d.id, "reason": d.reason}) for d in found.dropped]
     text = (
-        f'{{"format": {json.dumps(_FORMAT)},\n"scenes": [\n'
+        f'{{"format": {json.dumps(_FORMAT)},\n"question": {json.dumps(question or found.question)},\n'
+        + '"scenes": [\n'
         + ",\n".join(lines)
         + '\n],\n"dropped": [\n'
         + ",\n".join(gone)
         + "\n]}\n"
     )
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, text)
 
 
 def read_scenes(path: Path) -> SceneList:
@@ -94,20 +97,28 @@ def read_scenes(path: Path) -> SceneList:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"scene list {str(path)!r} does not exist; run `lock` first") from None
+        raise InputError(
+            f"scene list {str(path)!r} does not exist; run `canopycube lock RECIPE`"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"scene list {str(path)!r} is no JSON: {error}") from error
     if not isinstance(record, Mapping) or record.get("format") != _FORMAT:
-        raise InputError(f"{str(path)!r} is no scene list of this version; run `lock` again")
+        raise InputError(
+            f"{str(path)!r} is no scene list of this version ({_FORMAT!r}); delete it or run "
+            "`canopycube lock RECIPE`"
+        )
     try:
         return SceneList(
             scenes=tuple(Scene.from_json(scene) for scene in record["scenes"]),
             dropped=tuple(
                 DroppedScene(id=str(d["id"]), reason=str(d["reason"])) for d in record["dropped"]
             ),
+            question=str(record["question"]),
         )
     except (KeyError, TypeError) as error:
-        raise InputError(f"scene list {str(path)!r} is damaged: {error!r}") from error
+        raise InputError(
+            f"scene list {str(path)!r} is damaged ({error!r}); run `canopycube lock RECIPE`"
+        ) from error
 
 
 def _with_all(found: SceneList, names: tuple[str, ...]) -> tuple[list[Scene], list[DroppedScene]]:
@@ -162,6 +173,7 @@ def _header(scene: Scene, name: str) -> tuple[int, Asset]:
         with raster(asset.href) as file:
             epsg = file.crs.to_epsg() if file.crs else None
             found = (file.transform, file.shape, file.nodata, file.count, file.dtypes[0])
+        stamp = file_stamp(asset.href)
     except READ_ERRORS as error:
         raise read_error(error, scene_id=scene.id, band=name, href=asset.href) from error
     transform, shape, nodata, count, dtype = found
@@ -173,7 +185,7 @@ def _header(scene: Scene, name: str) -> tuple[int, Asset]:
     if nodata not in (0, None):
         raise InputError(f"{owner}: the file's nodata is {nodata}; a product has 0")
     a, b, c, d, e, f = (float(number) for number in transform[:6])
-    return epsg, replace(asset, transform=(a, b, c, d, e, f), shape=shape)
+    return epsg, replace(asset, transform=(a, b, c, d, e, f), shape=shape, stamp=stamp)
 
 
 def _refuse_lying_footprint(scene: Scene, epsg: int, asset: Asset) -> None:

@@ -37,8 +37,7 @@ def _load_one(scene: Scene, name: str, window: GeoBox) -> UInt16[np.ndarray, "1 
         return _load(scene, [name], window)
     except READ_ERRORS as error:
         href = scene.assets[name].href
-        failure = read_error(error, scene_id=scene.id, band=name, href=href)
-    raise failure  # without its cause, a GDAL error, which no worker can send back
+        raise read_error(error, scene_id=scene.id, band=name, href=href) from error
 
 
 def _load(scene: Scene, names: Sequence[str], window: GeoBox) -> UInt16[np.ndarray, "band y x"]:

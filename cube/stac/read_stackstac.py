@@ -58,10 +58,8 @@ def _load_one(scene: Scene, name: str, window: GeoBox) -> UInt16[np.ndarray, "1 
         with dask.config.set(scheduler="synchronous"):
             counts = stack.values[0]
     except READ_ERRORS as error:
-        failure = read_error(error, scene_id=scene.id, band=name, href=href)
-    else:
-        return _checked(counts, window)
-    raise failure  # without its cause, a GDAL error, which no worker can send back
+        raise read_error(error, scene_id=scene.id, band=name, href=href) from error
+    return _checked(counts, window)
 
 
 def _checked(

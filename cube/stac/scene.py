@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cube.errors import InputError
+from cube.ledger import fingerprint
 from cube.months import Month
 
 SCL = "SCL"
@@ -26,6 +27,9 @@ class Asset:
     until the scene is locked, then from the file's own header; None if the item does not say."""
     shape: tuple[int, int] | None = None
     """Rows and columns; from where `transform` is from."""
+    stamp: str | None = None
+    """Size and hash of a local file when it was locked (`file_stamp`): what changes when its pixels
+    do. None for files of the network, and until the scene is locked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +65,28 @@ class Scene:
     """Counts to add to reflectance: 0 or -1000."""
     offset_reason: str
     """Why that offset: which fields, and which pixels."""
+    updated: str = ""
+    """When the item was last changed, as it states it (`updated`, else `created`); else empty."""
     is_locked: bool = False
     """Whether geometry and offset were checked against the files."""
+
+    @property
+    def identity(self) -> list[Any]:
+        """What makes the scene's pixels what they are, as plain JSON; not where its files lie.
+
+        For files of the network, which have no stamp, the item's own version stands in, and when
+        it was last changed.
+        """
+        assets = sorted(self.assets.items())
+        is_stamped = all(asset.stamp is not None for _, asset in assets)
+        return [
+            [self.id, self.collection, self.overpass, self.baseline, *self.version],
+            [self.offset, self.epsg, self.footprint, "" if is_stamped else self.updated],
+            [
+                [name, *(v for k, v in _asset_to_json(a).items() if k != "href")]
+                for name, a in assets
+            ],
+        ]
 
     @property
     def overpass_start(self) -> datetime:
@@ -84,6 +108,7 @@ class Scene:
             "tile": self.tile,
             "baseline": self.baseline,
             "version": list(self.version),
+            "updated": self.updated,
             "epsg": self.epsg,
             "cloud_cover": self.cloud_cover,
             "offset": self.offset,
@@ -109,6 +134,7 @@ class Scene:
                 tile=str(record["tile"]),
                 baseline=str(record["baseline"]),
                 version=(str(generated), str(sequence)),
+                updated=str(record["updated"]),
                 epsg=int(record["epsg"]),
                 cloud_cover=None if record["cloud_cover"] is None else float(record["cloud_cover"]),
                 offset=int(record["offset"]),
@@ -144,6 +170,13 @@ class SceneList:
     """To use, in order of overpass, tile and id."""
     dropped: tuple[DroppedScene, ...] = ()
     """Left out, in the order of discovery."""
+    question: str = ""
+    """What the list answers, as whoever asked put it; a later run compares it with its own."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of everything kept of the scenes to use, addresses included."""
+        return fingerprint([scene.to_json() for scene in self.scenes])
 
 
 def _overpass_start(overpass: str) -> datetime:
@@ -155,15 +188,17 @@ def _asset_to_json(asset: Asset) -> dict[str, Any]:
         "href": asset.href,
         "transform": None if asset.transform is None else list(asset.transform),
         "shape": None if asset.shape is None else list(asset.shape),
+        "stamp": asset.stamp,
     }
 
 
 def _asset_from_json(record: Mapping[str, Any]) -> Asset:
-    transform, shape = record["transform"], record["shape"]
+    transform, shape, stamp = record["transform"], record["shape"], record["stamp"]
     return Asset(
         href=str(record["href"]),
         transform=None if transform is None else affine_numbers(transform),
         shape=None if shape is None else pixel_shape(shape),
+        stamp=None if stamp is None else str(stamp),
     )
 
 

@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import MultiPolygon, Polygon
 
 from cube.bands import BANDS, NODATA, STORED_MAX
-from cube.errors import InputError
+from cube.errors import InputError, sendable_errors
 from cube.mask import ClearMask
 from cube.months import Month
 from cube.source import Looks
@@ -35,6 +35,9 @@ class StacSource:
 
     scenes: Path
     """The lock file that `write_scenes` wrote; its scenes must be locked (`lock_scenes`)."""
+    fingerprint: str | None = None
+    """`SceneList.fingerprint` of the list that was planned with, so that no tile is made of another
+    one that has come into its place; None takes whatever lies there."""
     mask: ClearMask = field(default_factory=ClearMask)
     """What counts as clear."""
     reader: ReaderName = "odc"
@@ -53,6 +56,7 @@ class StacSource:
                 f"resampling {self.resampling!r} is unknown; expected 'nearest' or 'bilinear'"
             )
 
+    @sendable_errors
     def looks(self, month: Month, window: GeoBox, bands: tuple[str, ...]) -> Looks:
         """Read every look of `month` at `window`: one per overpass that saw clear ground there.
 
@@ -60,7 +64,8 @@ class StacSource:
         pixel by pixel: the first with data in every band and in the classification wins, scenes of
         the window's own CRS before others, newer products before older. An overpass without one
         clear pixel in the window is left out before its bands are read. Raises `SceneReadError` or
-        `SceneUnreachableError` with scene, asset and address for a file that cannot be read.
+        `SceneUnreachableError` with scene, asset and address for a file that cannot be read, and
+        `InputError` if the lock file is another than the one of `fingerprint`.
         """
         found = [
             look
@@ -81,8 +86,11 @@ class StacSource:
     def _overpasses(
         self, month: Month, window: GeoBox, bands: tuple[str, ...]
     ) -> list[tuple[Scene, ...]]:
-        changed = self.scenes.stat().st_mtime_ns if self.scenes.exists() else 0
-        scenes = _scenes_of(str(self.scenes), changed)
+        kept, scenes = _scenes_of(str(self.scenes), _version(self.scenes))
+        if self.fingerprint not in (None, kept):
+            raise InputError(
+                f"scene lock {str(self.scenes)!r} was replaced while this run read it; run again"
+            )
         outline = window_outline(window)
         here = [
             scene
@@ -94,7 +102,8 @@ class StacSource:
             if missing or not scene.is_locked:
                 why = f"has no {', '.join(missing)}" if missing else "was not checked"
                 raise InputError(
-                    f"scene {scene.id!r} in {str(self.scenes)!r} {why}; run `lock` again"
+                    f"scene {scene.id!r} in {str(self.scenes)!r} {why}; run "
+                    "`canopycube lock RECIPE`"
                 )
         epsg = window.crs.epsg if window.crs is not None else None
         return overpasses(here, epsg=epsg)
@@ -205,8 +214,18 @@ def _native_reader(name: ReaderName) -> NativeReader:
     return read_stackstac.read_native
 
 
+def _version(path: Path) -> tuple[int, ...]:
+    """Return what tells a lock file from another that has come into its place."""
+    if not path.exists():
+        return ()
+    stat = path.stat()  # the clock of a file system may stand still for milliseconds
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
 @lru_cache(maxsize=4)
-def _scenes_of(path: str, changed: int) -> tuple[tuple[Scene, Polygon | MultiPolygon], ...]:
-    """Scenes of a lock file and their outlines; `changed` makes a new file a new entry."""
+def _scenes_of(
+    path: str, version: tuple[int, ...]
+) -> tuple[str, tuple[tuple[Scene, Polygon | MultiPolygon], ...]]:
+    """(fingerprint, scenes and their outlines) of a lock file; a new `version` is a new entry."""
     found = read_scenes(Path(path))
-    return tuple((scene, unwrapped(scene.footprint)) for scene in found.scenes)
+    return found.fingerprint, tuple((scene, unwrapped(scene.footprint)) for scene in found.scenes)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +47,37 @@ def test_other_inputs_do_the_tile_again(ledger):
     assert other.pending(REGIONS) == list(REGIONS)
     other.record(REGIONS[0], {})
     assert ledger.pending(REGIONS) == list(REGIONS), "the pixels are now those of other inputs"
+
+
+def test_records_of_other_inputs_are_forgotten_before_their_pixels_go(ledger):
+    for region in REGIONS[:2]:
+        ledger.record(region, {})
+    other = Ledger(store=ledger.store, inputs="b" * 16)
+    for region in REGIONS[1:3]:  # one has a record, one has none
+        other.forget_others(region)
+        ledger.forget_others(REGIONS[0])
+    assert set(ledger.records()) == {REGIONS[0].id}
+    other.record(REGIONS[1], {})
+    other.forget_others(REGIONS[1])
+    assert set(other.records()) == {REGIONS[1].id}
+    (ledger.folder / f"{REGIONS[0].id}.json").write_text("{")
+    with pytest.raises(InputError, match="is damaged"):
+        other.forget_others(REGIONS[0])
+
+
+def test_a_forgotten_record_stays_so_without_power(ledger, monkeypatch):
+    seen = []
+
+    def fsync(handle):
+        seen.append([path.name for path in Path(f"/proc/self/fd/{handle}").readlink().iterdir()])
+
+    ledger.record(REGIONS[0], {})
+    monkeypatch.setattr(os, "fsync", fsync)
+    ledger.forget_others(REGIONS[0])
+    assert seen == []
+    Ledger(store=ledger.store, inputs="b" * 16).forget_others(REGIONS[0])
+    assert len(seen) == 1
+    assert f"{REGIONS[0].id}.json" not in seen[0]
 
 
 def test_records_are_a_group_of_the_store(ledger):

@@ -19,6 +19,7 @@ from cube.mapstore import (
     UNCLASSIFIED,
     MapClass,
     create_map,
+    flag_attributes,
     map_classes,
     open_map,
     write_map_region,
@@ -93,6 +94,15 @@ def test_the_legend_comes_back(tmp_path):
     assert flags["flag_meanings"].split(" ") == ["Larix_kaempferi", "落叶松"]
 
 
+def test_flags_are_cfs():
+    odd = MapClass(value=9, name=" black \t alder ", colour="#000000")
+    assert flag_attributes((*CLASSES, odd)) == {
+        "flag_values": [1, 7, 9],
+        "flag_meanings": "Larix_kaempferi 落叶松 _black_alder_",
+        "flag_colours": "#aa5500 #00FF7f #000000",
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -110,9 +120,15 @@ def test_what_is_no_class(changes, text):
 @pytest.mark.parametrize(
     ("classes", "text"),
     [
-        ((), "none or repeat a value"),
-        ((CLASSES[0], MapClass(value=1, name="x", colour="#000000")), "repeat a value"),
-        ((CLASSES[0], MapClass(value=2, name=CLASSES[0].name, colour="#000000")), "repeat a name"),
+        ((), "legend of the map is empty"),
+        (
+            (CLASSES[0], MapClass(value=1, name="x", colour="#000000")),
+            "two classes of the legend have the map value 1",
+        ),
+        (
+            (CLASSES[0], MapClass(value=2, name=CLASSES[0].name, colour="#000000")),
+            "two classes of the legend have the name 'Larix",
+        ),
     ],
 )
 def test_a_legend_that_cannot_be_read(tmp_path, classes, text):

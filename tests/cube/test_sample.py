@@ -14,7 +14,7 @@ from cube.bands import NODATA
 from cube.errors import InputError
 from cube.months import Month, month_range
 from cube.reference import Reference
-from cube.sample import SampleOptions, draw_samples, samples_table, spatial_blocks
+from cube.sample import SampleOptions, draw_samples, spatial_blocks
 from cube.samplestore import open_samples, write_samples
 from cube.spec import CubeSpec
 from cube.store import create_cube, write_region
@@ -261,16 +261,6 @@ def test_text_of_any_script_and_an_interrupted_write_survive(
     assert [
         entry.name for entry in tmp_path.iterdir() if "draft" in entry.name or "old" in entry.name
     ] == []
-
-
-def test_the_table_has_one_row_a_sample(cube: Path) -> None:
-    samples = draw_samples(cube, REFERENCE)
-    table = samples_table(samples)
-    assert len(table) == samples.sizes["sample"]
-    assert list(table.columns[:3]) == ["label", "group", "block"]
-    np.testing.assert_array_equal(
-        table["2021-12 B11"], samples["reflectance"].sel(time="2021-12-01", band="B11")
-    )
 
 
 def test_what_cannot_be_sampled_is_refused(cube: Path, tmp_path: Path) -> None:

@@ -7,11 +7,15 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from pyproj import Transformer
 
 from cube.errors import InputError, WorkFailedError
 from cube.months import Month, month_range
@@ -24,9 +28,10 @@ from cube.stac import (
     lock_scenes,
     read_scenes,
     scene_from_item,
+    search_area,
     write_scenes,
 )
-from cube.stac.files import read_error
+from cube.stac.files import file_stamp, read_error
 from cube.stac.overpass import overpasses, without_duplicates
 
 AUGUST = Month(2023, 8)
@@ -155,6 +160,68 @@ def test_a_catalogue_that_goes_in_circles(catalogue):
     assert len(find_scenes(query(catalogue)).scenes) == 5
 
 
+# --- areas ---
+
+
+def square(west, east, south=59.5, north=60.5):
+    """A footprint as providers write it; west > east jumps over the antimeridian."""
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+PLACES = {
+    "west of it": square(178.9, 179.7),
+    "across": square(179.6, -179.6),
+    "east of it": square(-179.7, -178.9),
+    "too far west": square(177.0, 178.0),
+    "too far east": square(-178.0, -177.0),
+    "Greenwich": square(-1.0, 1.0),
+    "too far north": square(179.6, -179.6, 62.0, 63.0),
+}
+
+
+@pytest.mark.parametrize(("zone", "easting"), [(32601, 280_000), (32660, 615_000)])
+def test_a_grid_across_the_antimeridian(catalogue, zone, easting):
+    grid = GeoBox((30, 120), Affine(1000, 0, easting, 0, -1000, 6_675_000), f"EPSG:{zone}")
+    corners = grid.extent.to_crs("EPSG:4326").geom.exterior.coords
+    assert {lon > 0 for lon, _ in corners} == {True, False}
+    area = search_area(grid)
+    assert area["type"] == "MultiPolygon"
+    longitudes = [lon for part in area["coordinates"] for lon, _ in part[0]]
+    assert {-180.0, 180.0} <= set(longitudes)
+    assert all(178 < abs(lon) <= 180 for lon in longitudes)
+    path = catalogue / "sentinel-2-l2a"
+    first = item_paths(catalogue)[0]
+    item = json.loads(first.read_text())
+    links = []
+    for number, (name, footprint) in enumerate(PLACES.items()):
+        placed = item | {"id": name, "geometry": footprint}
+        properties = item["properties"] | {"datetime": f"2023-08-10T10:{number:02d}:00Z"}
+        (path / f"{number}.json").write_text(json.dumps(placed | {"properties": properties}))
+        links.append({"rel": "item", "href": f"./{number}.json"})
+    edit(path / "collection.json", lambda node: node.update(links=links))
+    found = find_scenes(query(catalogue, bbox=None, geometry=area))
+    assert {scene.id for scene in found.scenes} == {"west of it", "across", "east of it"}
+    assert found.dropped == ()
+
+
+def test_areas_away_from_the_antimeridian():
+    grid = GeoBox((500, 400), Affine(10, 0, 500_000, 0, -10, 5_000_000), "EPSG:32633")
+    area = search_area(grid)
+    assert area["type"] == "Polygon"
+    to_lon_lat = Transformer.from_crs(32633, 4326, always_xy=True)
+    corners = [to_lon_lat.transform(x, y) for x in (500_000, 504_000) for y in (4_995_000, 5e6)]
+    ring = np.array(area["coordinates"][0])
+    for corner in corners:
+        assert np.abs(ring - corner).sum(axis=1).min() < 1e-9
+    np.testing.assert_allclose(ring.min(axis=0), np.min(corners, axis=0), atol=1e-6)
+    np.testing.assert_allclose(ring.max(axis=0), np.max(corners, axis=0), atol=1e-6)
+    beyond = GeoBox((10, 40), Affine(1, 0, 160, 0, -1, 10), "EPSG:4326")  # 160 … 200 degrees
+    parts = search_area(beyond)["coordinates"]
+    spans = {(min(lon for lon, _ in part[0]), max(lon for lon, _ in part[0])) for part in parts}
+    assert spans == {(160.0, 180.0), (-180.0, -160.0)}
+
+
 # --- duplicates ------------------------------------------------------------------------------
 
 
@@ -203,23 +270,119 @@ def test_lock_file_survives_and_needs_no_catalogue(catalogue, tmp_path):
     seen = []
     locked = lock_scenes(found, bands=("B02", "B04"), on_scene=lambda *n: seen.append(n))
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    path = tmp_path / "scenes.json"
+    path = tmp_path / "new" / "folder" / "scenes.json"
     write_scenes(path, locked)
     assert read_scenes(path) == locked
-    assert [p.name for p in tmp_path.glob(".scenes*")] == []
+    assert locked.question == ""
+    write_scenes(path, locked, question='which "scenes"?')
+    asked = read_scenes(path)
+    assert asked == replace(locked, question='which "scenes"?')
+    assert asked.fingerprint == locked.fingerprint != found.fingerprint
+    write_scenes(path, asked)
+    assert read_scenes(path).question == 'which "scenes"?'
+    assert list(path.parent.iterdir()) == [path]
     assert json.loads(path.read_text())["dropped"][0]["reason"].startswith("cloud cover")
+
+
+def one_local_scene(root):
+    """Lock the first scene, with one band."""
+    found = find_scenes(query(root))
+    (locked,) = lock_scenes(replace(found, scenes=found.scenes[:1]), bands=("B02",)).scenes
+    return locked
+
+
+def test_identity_follows_the_pixels_and_not_the_place(catalogue, tmp_path):
+    first = one_local_scene(catalogue)
+    assert json.loads(json.dumps(first.identity)) == first.identity
+    kept = tmp_path / "kept.json"
+    write_scenes(kept, SceneList(scenes=(first,)))
+    assert read_scenes(kept).scenes[0].identity == first.identity
+
+    moved = catalogue.rename(tmp_path / "elsewhere")
+    again = one_local_scene(moved)
+    assert again.assets["B02"].href != first.assets["B02"].href
+    assert again.identity == first.identity
+    fingerprints = {SceneList(scenes=(scene,)).fingerprint for scene in (first, again)}
+    assert len(fingerprints) == 2, "a list with other addresses is another list"
+    edit(
+        item_paths(moved)[2], lambda item: item["properties"].update(updated="2031-01-01T00:00:00Z")
+    )
+    assert one_local_scene(moved).identity == first.identity, "files speak for themselves"
+
+    blue = moved / "sentinel-2-l2a" / first.id / "B02.tif"
+    with rasterio.open(blue) as file:
+        profile, pixels = file.profile, file.read()
+    blue.unlink()  # a link
+    pixels[0, 400, 400] += 1
+    with rasterio.open(blue, "w", **profile) as file:
+        file.write(pixels)
+    changed = one_local_scene(moved)
+    assert changed.identity != first.identity
+    assert changed.assets["SCL"] == again.assets["SCL"]
+
+
+def test_identity_of_remote_scenes_follows_the_item(catalogue):
+    path = item_paths(catalogue)[0]
+
+    def identity(**properties):
+        edit(path, lambda item: item["properties"].update(properties))
+        item = json.loads(path.read_text())
+        for asset in item["assets"].values():
+            asset["href"] = f"https://store.example/{asset['href'].rsplit('/')[-1]}"
+        return scene_from_item(item, base="https://store.example/item.json").identity
+
+    found = [
+        identity(created="2024-01-01T00:00:00Z", updated=None),
+        identity(created="2024-02-01T00:00:00Z"),
+        identity(updated="2024-03-01T00:00:00Z"),
+        identity(**{"s2:generation_time": "2024-04-01T00:00:00Z"}),
+    ]
+    assert all(a != b for a, b in pairwise(found))
+    assert identity(created="2025-01-01T00:00:00Z") == found[-1], "it was updated later"
+
+
+def test_stamps_see_both_ends_and_the_size(tmp_path):
+    path = tmp_path / "a.tif"
+    content = np.random.default_rng(0).bytes(300_000)
+    versions = [
+        content,
+        content[:-1],
+        content + b"x",
+        b"\0" + content[1:],
+        content[:65_535] + b"\0\0" + content[65_537:],
+        content[:-65_536] + b"\0\0" + content[-65_534:],
+        content[:-1] + b"\0",
+        content[:65_536],
+        content[:70_000],
+        content[:69_999] + b"\0",
+        b"",
+    ]
+    stamps = []
+    for version in versions:
+        path.write_bytes(version)
+        stamps.append(file_stamp(str(path)))
+        assert stamps[-1] == file_stamp(str(path))
+    assert len(set(stamps)) == len(versions)
+    assert file_stamp("https://store.example/a.tif") is None
+    with pytest.raises(FileNotFoundError):
+        file_stamp(str(tmp_path / "none.tif"))
 
 
 def test_damaged_lock_files(tmp_path):
     path = tmp_path / "scenes.json"
-    with pytest.raises(InputError, match="does not exist; run `lock` first"):
+    with pytest.raises(InputError, match="does not exist; run `canopycube lock RECIPE`"):
         read_scenes(path)
     for text, expected in [
         ("{", "is no JSON"),
         ("[]", "no scene list of this version"),
         ('{"format": "canopycube scenes 9"}', "no scene list of this version"),
-        ('{"format": "canopycube scenes 1"}', "damaged: KeyError"),
-        ('{"format": "canopycube scenes 1", "scenes": [1], "dropped": []}', "is damaged"),
+        (
+            '{"format": "canopycube scenes 1", "scenes": [], "dropped": []}',
+            "of this version .*scenes 2'.; delete it or run `canopycube lock RECIPE`",
+        ),
+        ('{"format": "canopycube scenes 2"}', "damaged .KeyError"),
+        ('{"format": "canopycube scenes 2", "scenes": [1], "dropped": []}', "is damaged"),
+        ('{"format": "canopycube scenes 2", "scenes": [], "dropped": []}', "'question'"),
     ]:
         path.write_text(text)
         with pytest.raises(InputError, match=expected):

@@ -275,12 +275,13 @@ def made(tmp_path):
             "epsg": grid.crs.to_epsg(),
             "footprint": geojson(outline),
             "cloud_cover": None,
+            "updated": "",
             "offset": offset,
             "offset_reason": "made",
             "is_locked": False,
             "assets": {
-                "B02": {"href": blue_path, "transform": None, "shape": None},
-                "SCL": {"href": scl_path, "transform": None, "shape": None},
+                "B02": {"href": blue_path, "transform": None, "shape": None, "stamp": None},
+                "SCL": {"href": scl_path, "transform": None, "shape": None, "stamp": None},
             },
         }
         return Scene.from_json(fields | changes)
@@ -395,7 +396,7 @@ def test_files_of_two_resolutions(made, tmp_path):
 
 
 @pytest.mark.parametrize("reader", ["odc", "stackstac"])
-def test_unreadable_files_are_named(made, reader):
+def test_unreadable_files_are_named(made, reader, sent):
     size = GeoBox((600, 600), SMALL.transform, SMALL.crs)
     noise = np.random.default_rng(1).integers(1, 9000, size.shape)
     scene = made("broken", noise, np.full(size.shape, 4), grid=size)
@@ -407,7 +408,9 @@ def test_unreadable_files_are_named(made, reader):
         SceneReadError, match=r"scene 'broken', asset B02: .*broken_B02.tif cannot"
     ) as caught:
         source.looks(AUGUST, size, ("B02",))
-    assert isinstance(pickle.loads(pickle.dumps(caught.value)), InputError)
+    for arrived in (sent(caught.value), pickle.loads(pickle.dumps(caught.value))):
+        assert type(arrived) is SceneReadError
+        assert str(arrived) == str(caught.value)
     href.unlink()
     with pytest.raises(SceneReadError, match="asset B02"):
         source.looks(AUGUST, size, ("B02",))
@@ -427,15 +430,33 @@ def test_source_is_small_to_pickle_and_refuses_bad_settings(tmp_path):
 
 def test_bands_the_lock_does_not_have(made):
     source = made.source(made("a", layer(500), layer(4)))
-    with pytest.raises(InputError, match=r"scene 'a' in .* has no B8A; run `lock` again"):
+    with pytest.raises(
+        InputError, match=r"scene 'a' in .* has no B8A; run `canopycube lock RECIPE`"
+    ):
         source.looks(AUGUST, SMALL, ("B02", "B8A"))
 
 
 def test_scenes_that_were_never_checked(made, tmp_path):
     path = tmp_path / "unlocked.json"
     write_scenes(path, SceneList(scenes=(made("a", layer(500), layer(4)),)))
-    with pytest.raises(InputError, match=r"'a' in .* was not checked; run `lock` again"):
+    with pytest.raises(
+        InputError, match=r"'a' in .* was not checked; run `canopycube lock RECIPE`"
+    ):
         StacSource(scenes=path).looks(AUGUST, SMALL, ("B02",))
+
+
+def test_a_lock_that_is_replaced_under_a_run(made, tmp_path):
+    source = made.source(made("a", layer(500), layer(4)))
+    kept = read_scenes(source.scenes)
+    planned = replace(source, fingerprint=kept.fingerprint)
+    assert planned.looks(AUGUST, SMALL, ("B02",)).ids == ("a",)
+    write_scenes(source.scenes, kept, question="another")  # the same scenes
+    assert planned.looks(AUGUST, SMALL, ("B02",)).ids == ("a",)
+    write_scenes(source.scenes, SceneList(scenes=(replace(kept.scenes[0], offset=-1000),)))
+    expected = r"scene lock .*scenes.json' was replaced while this run read it; run again"
+    with pytest.raises(InputError, match=expected):
+        planned.looks(AUGUST, SMALL, ("B02",))
+    assert source.looks(AUGUST, SMALL, ("B02",)).reflectance[0, 0, 0, 0] == -500
 
 
 def test_footprints_meet_as_unwrapped(made):

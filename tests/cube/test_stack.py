@@ -4,7 +4,10 @@ import datetime as dt
 import os
 import pickle
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -683,7 +686,7 @@ def damage(path, kind):
 
 @pytest.mark.parametrize("which", ["20180503", "20180523"])
 @pytest.mark.parametrize("kind", ["truncated", "header only", "empty", "html", "vrt"])
-def test_damaged_tiffs_are_named(tmp_path, kind, which):
+def test_damaged_tiffs_are_named(tmp_path, kind, which, sent):
     rng = np.random.default_rng(0)
     grid = GeoBox((200, 200), GRID.transform, GRID.crs)
     for day in ("20180503", "20180523"):
@@ -694,6 +697,78 @@ def test_damaged_tiffs_are_named(tmp_path, kind, which):
     with pytest.raises(InputError, match="cannot be read") as error:
         source.looks(MAY, grid, ("B04",))
     assert f"{which}.tif" in str(error.value)
+    for arrived in (sent(error.value), pickle.loads(pickle.dumps(error.value))):
+        assert type(arrived) is InputError
+        assert str(arrived) == str(error.value)
+
+
+def netcdf(path, form, size=60):
+    """A stack of five dates, without a zero in it; returns its source."""
+    rng = np.random.default_rng(0)
+    dataset = xr.Dataset(
+        {"B04": (("time", "y", "x"), rng.integers(1, 9000, (5, size, size)).astype(np.int16))},
+        coords={
+            "time": pd.date_range("2018-05-01", periods=5, unit="ns"),
+            "y": 5_000_000 - 10.0 * np.arange(size),
+            "x": 600_000 + 10.0 * np.arange(size),
+        },
+    )
+    encoding = {"B04": {"zlib": True, "chunksizes": (1, 30, 30)}} if form == "NETCDF4" else {}
+    dataset.to_netcdf(path, format=form, encoding=encoding)
+    return StackSource(files=(str(path),), bands={}, crs="EPSG:32633")
+
+
+@pytest.mark.parametrize("form", ["NETCDF4", "NETCDF3_CLASSIC", "NETCDF3_64BIT"])
+@pytest.mark.parametrize("kind", ["truncated", "one byte less", "header only", "empty", "html"])
+def test_damaged_netcdf_is_named(tmp_path, form, kind, sent):
+    whole = netcdf(tmp_path / "whole.nc", form)
+    window = whole.native_geobox(("B04",))
+    assert (whole.looks(MAY, window, ("B04",)).reflectance != NODATA).all()
+    # HDF5 keeps what it has read of an open file, so the damage is done to a copy
+    path = Path(shutil.copy(tmp_path / "whole.nc", tmp_path / "stack.nc"))
+    if kind == "one byte less":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        damage(path, kind)
+    source = replace(whole, files=(str(path),))
+    with pytest.raises(InputError, match=r"stack.nc' cannot be read") as error:
+        source.looks(MAY, window, ("B04",))
+    for arrived in (sent(error.value), pickle.loads(pickle.dumps(error.value))):
+        assert type(arrived) is InputError
+        assert str(arrived) == str(error.value)
+
+
+def test_netcdf_that_is_damaged_inside_is_named(tmp_path, sent):
+    path = tmp_path / "stack.nc"
+    source = netcdf(path, "NETCDF4", size=300)
+    window = source.native_geobox(("B04",))
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(4000) + content[middle + 4000 :])
+    with pytest.raises(InputError, match=r"variable 'B04' of .*stack.nc' cannot be read") as error:
+        source.looks(MAY, window, ("B04",))
+    assert type(sent(error.value)) is InputError
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_zarr_with_a_damaged_chunk_is_named(tmp_path, zarr_format, sent):
+    source = netcdf(tmp_path / "stack.nc", "NETCDF4")
+    window = source.native_geobox(("B04",))
+    store = tmp_path / "stack.zarr"
+    with xr.open_dataset(tmp_path / "stack.nc", mask_and_scale=False) as dataset:
+        plain = dataset.drop_encoding()
+        plain.to_zarr(store, zarr_format=zarr_format, consolidated=False)
+    source = StackSource(files=(str(store),), bands={}, crs="EPSG:32633")
+    assert source.looks(MAY, window, ("B04",)).is_clear.all()
+    chunk = max(
+        (file for file in store.rglob("*") if file.is_file()), key=lambda f: f.stat().st_size
+    )
+    chunk.write_bytes(chunk.read_bytes()[:10])
+    with pytest.raises(
+        InputError, match=r"variable 'B04' of .*stack.zarr' cannot be read"
+    ) as error:
+        source.looks(MAY, window, ("B04",))
+    assert type(sent(error.value)) is InputError
 
 
 def test_tiffs_without_crs_or_band(tmp_path):

@@ -1,9 +1,11 @@
 """Cubes on disk, as xarray, rioxarray, odc-geo and rasterio (GDAL) see them."""
 
 import hashlib
+import os
 import re
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +27,6 @@ from cube.store import (
     decode,
     open_stored_cube,
     read_attributes,
-    read_region,
     read_spec,
     write_region,
 )
@@ -236,11 +237,43 @@ def test_chunks_in_memory(cube):
 def test_regions_come_back_as_they_went(cube):
     path, made, (reflectance, clear_count) = cube
     for region in made.regions():
-        block, count = read_region(path, region)
-        np.testing.assert_array_equal(block, reflectance[:, :, region.rows, region.columns])
-        np.testing.assert_array_equal(count, clear_count[:, region.rows, region.columns])
-    block, count = read_region(path, made.regions()[1], months=slice(1, 2))
-    assert block.shape[0] == count.shape[0] == 1
+        place = {"y": region.rows, "x": region.columns}
+        stored = open_stored_cube(path).isel(place)
+        np.testing.assert_array_equal(
+            stored["reflectance"], reflectance[:, :, region.rows, region.columns]
+        )
+        np.testing.assert_array_equal(
+            stored["clear_count"], clear_count[:, region.rows, region.columns]
+        )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_written_tiles_are_flushed(tmp_path, monkeypatch, layout):
+    made = spec(**LAYOUTS[layout])
+    path = tmp_path / "cube.zarr"
+    create_cube(path, made)
+    before = set(file_hashes(path))
+    flushed = set()
+
+    def fsync(handle):
+        flushed.add(Path(f"/proc/self/fd/{handle}").readlink())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    region = made.regions()[3]
+    write(path, made, [region], pixels(made))
+    files = {path / name for name in set(file_hashes(path)) - before}
+    assert files
+    folders = {place for file in files for place in file.parents if place.is_relative_to(path)} - {
+        path
+    }
+    assert flushed == files | folders
+    # what becomes all nodata loses its objects; their folders remember it
+    flushed.clear()
+    reflectance, clear_count = pixels(made)
+    write(path, made, [region], (np.full_like(reflectance, NODATA), np.zeros_like(clear_count)))
+    gone = {file for file in files if not file.exists()}
+    assert gone
+    assert {file.parent for file in gone if file.parent.exists()} <= flushed
 
 
 def test_twice_is_once_and_neighbours_stay(cube):

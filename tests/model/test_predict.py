@@ -162,6 +162,17 @@ def test_pixels_with_too_few_months_are_left_out(
     np.testing.assert_array_equal(some.months_observed, every.months_observed)
 
 
+def test_more_months_than_a_byte_holds(classifier: SpeciesClassifier, make_samples: Make) -> None:
+    months = tuple(index % 12 + 1 for index in range(300))
+    bands = make_samples(groups=3).bands
+    clear = np.array([0, 1, 253, 254, 255, 256, 300])
+    block = np.where(np.arange(300)[:, None] < clear, 3000, -32768).astype(np.int16)  # (time, x)
+    block = np.repeat(block[:, None, None], len(bands), axis=1)  # (time, band, 1, x)
+    found = predict_block(replace(classifier, months=months), block, bands, min_months=255)
+    assert found.months_observed[0].tolist() == [0, 1, 253, 254, 254, 254, 254]
+    assert (found.class_value[0] > 0).tolist() == [False] * 4 + [True] * 3
+
+
 def test_a_missing_month_is_masked_and_shifts_nothing(
     classifier: SpeciesClassifier, make_samples: Make
 ) -> None:

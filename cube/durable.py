@@ -1,0 +1,53 @@
+"""Text or written files in, the same on the disk out: what a power cut may not take back."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
+"""What file systems answer that keep no folder entries back, and so cannot flush them."""
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small text file as UTF-8: afterwards `path` holds all of `text`, also if power fails.
+
+    A reader sees the old file or the new one, never a part; if writing fails the old one stays.
+    Two writers do not disturb each other: the later one's text remains. Raises `OSError`.
+    """
+    # a name of its own: another host may use the same process id on a shared disk
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.draft")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    flush_folders([path.parent])
+
+
+def flush_files(paths: Iterable[Path]) -> None:
+    """Wait until the bytes of files that were written are on the disk; raises `OSError`."""
+    for path in paths:
+        _flush(path)
+
+
+def flush_folders(paths: Iterable[Path]) -> None:
+    """Wait until it is on the disk which files lie in folders; raises `OSError`."""
+    for path in paths:
+        try:
+            _flush(path)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
