@@ -390,29 +390,42 @@ def _first_error(error: ValidationError) -> str:
     findings = error.errors(include_url=False)
     first = findings[0]
     is_stack = "stack" in first["loc"][1:2]
-    steps = [str(step) for step in first["loc"] if step not in ("stac", "stack", "[key]")]
-    key = ".".join(steps) or "recipe"
+    key = _key(first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = f"unknown key{_suggestion(steps, StackSection if is_stack else StacSection)}"
+        message = f"unknown key{_suggestion(key, StackSection if is_stack else StacSection)}"
     elif first["type"] == "missing":
-        message = "missing; it must be given"
-    elif first["type"] not in ("value_error",):
-        message = f"found {first['input']!r:.80}; expected: {message[0].lower()}{message[1:]}"
+        absent = [_key(finding["loc"]) for finding in findings if finding["type"] == "missing"]
+        findings = [finding for finding in findings if finding["type"] != "missing"] or [first]
+        key, message = ", ".join(absent), "missing; must be given"
+    elif first["type"] == "union_tag_invalid":
+        message = f"kind = {first['ctx']['tag']!r} is not known; expected 'stac' or 'stack'"
+    elif first["type"] != "value_error":
+        expected = message.removeprefix("Input should be ").replace("a valid tuple", "a list")
+        message = f"found {first['input']!r:.80}; expected {expected}"
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    return f"{key}: {message}{more}"
+    return f"{key}: {message}{more}" if key else f"{message}{more}"
 
 
-def _suggestion(steps: list[str], source: type[Section]) -> str:
+def _key(location: tuple[int | str, ...]) -> str:
+    """Return a place in the recipe as its reader sees it, without pydantic's own steps."""
+    return ".".join(str(step) for step in location if step not in ("stac", "stack", "[key]"))
+
+
+def _suggestion(key: str, source: type[Section]) -> str:
     """Return which key of the same table may have been meant, or which there are."""
+    *parents, last = key.split(".")
     section: Any = Recipe
-    for step in steps[:-1]:
+    for step in parents:
         field = section.model_fields.get(step)
         section = source if step == "source" else field.annotation if field else None
         section = next((kind for kind in (*get_args(section), section) if _is_section(kind)), None)
         if section is None:
             return ""
-    close = difflib.get_close_matches(steps[-1], section.model_fields, n=1)
+    for other in (StacSection, StackSection):
+        if parents == ["source"] and source is not other and last in other.model_fields:
+            return f" with this source; it belongs to kind = {'stac' if other is StacSection else 'stack'!r}"
+    close = difflib.get_close_matches(last, section.model_fields, n=1)
     known = ", ".join(section.model_fields)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {known}"
 

@@ -74,12 +74,12 @@ def test_the_template_is_a_recipe(tmp_path: Path) -> None:
         (("months.first=2022-13",), "months.first: month 2022-13 does not exist"),
         (("months.first=January",), "months.first: month 'January' does not exist"),
         (("months.last=2021-12",), "months: months end at 2021-12, before they start at 2022-01"),
-        (("training.epochs=ten",), "training.epochs: found 'ten'; expected: .*integer"),
-        (("training.epochs=0",), "training.epochs: found 0; expected: .*greater than"),
+        (("training.epochs=ten",), "training.epochs: found 'ten'; expected .*integer"),
+        (("training.epochs=0",), "training.epochs: found 0; expected .*greater than"),
         (("area.bbox=[1, 2, 3]",), r"area.bbox"),
         (("area.file=none.geojson",), "area.file: file .*none.geojson' does not exist"),
-        (("source.kind=stak",), "source: found"),
-        (("source.reader=gdal",), "source.reader: found 'gdal'; expected: .*'odc' or 'stackstac'"),
+        (("source.kind=stak",), "source: kind = 'stak' is not known; expected 'stac' or 'stack'"),
+        (("source.reader=gdal",), "source.reader: found 'gdal'; expected .*'odc' or 'stackstac'"),
         (('bands=["B02", "B99"]',), "bands.1: 'B99' is no Sentinel-2 L2A band; known are"),
         (('bands=["B02", "blue"]',), "bands repeat"),
         (("composite.tile=100",), "composite.tile 100 is no multiple of chunk 256"),
@@ -87,6 +87,13 @@ def test_the_template_is_a_recipe(tmp_path: Path) -> None:
         (("cluster.kind=scheduler",), "address goes with kind = 'scheduler'"),
         (("reference.file=nowhere.gpkg",), "reference.file: file .*nowhere.gpkg' does not exist"),
         (("outputs=5",), "outputs: found 5"),
+        (("composite.tile='512'",), "composite.tile: found '512'; expected .*integer"),
+        (("map.clip='no'",), "map.clip: found 'no'; expected .*boolean"),
+        (("sampling.block_size=inf",), "sampling.block_size: found inf; expected .*finite"),
+        (("sampling.seed=true",), "sampling.seed: found True; expected .*integer"),
+        (("source.mask='SCL'",), "unknown key with this source; it belongs to kind = 'stack'"),
+        (("area.bbox=5",), "area.bbox: found 5; expected a list"),
+        (("reference.file='.'",), "reference.file: file .* does not exist"),
         (("nonsense",), "--set 'nonsense' is not understood"),
         (("name.x=1",), "'name' is a value, not a table"),
     ],
@@ -101,7 +108,7 @@ def test_a_wrong_key_is_told_in_one_line(
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"months: missing; it must be given"):
+    with pytest.raises(InputError, match=r"months: missing; must be given"):
         _read(
             tmp_path, GOOD.replace("[months]", "[grid]").replace("first", "#").replace("last", "#")
         )
@@ -112,7 +119,7 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
     [
         (b"name = ", "is not TOML"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (b"", "missing; it must be given"),
+        (b"", "name, months, source, outputs: missing; must be given"),
     ],
 )
 def test_what_is_no_recipe_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
