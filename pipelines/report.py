@@ -140,13 +140,16 @@ def _score_table(scores: dict[str, Any]) -> list[str]:
         "| held out | model | samples | folds | accuracy | macro-F1 | note |",
         "|---|---|---|---|---|---|---|",
     ]
+    told: set[tuple[str, str]] = set()
     for entry in scores["entries"]:
+        notes = [note for note in entry["notes"] if (entry["split"], note) not in told]
+        told |= {(entry["split"], note) for note in notes}
         found = entry["scores"]
         figures = f"{found['accuracy']:.3f} | {found['macro_f1']:.3f}" if found else "– | –"
         lines.append(
             f"| {entry['split']} | {entry['model']} | {entry['held_out']} | "
             f"{entry['folds_used']} of {entry['folds']} | {figures} | "
-            f"{_escape('; '.join(entry['notes']))} |"
+            f"{_escape('; '.join(notes))} |"
         )
     return lines
 

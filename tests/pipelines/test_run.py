@@ -255,3 +255,38 @@ def test_a_killed_run_goes_on_where_it_was(
     with open_run(whole, reporter) as run:
         run.build()
     assert chunk_bytes(undisturbed / "cube.zarr") == chunk_bytes(other.outputs.folder / "cube.zarr")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_so_in_one_line(
+    forest_recipe: WriteRecipe, tmp_path: Path, number: signal.Signals
+) -> None:
+    other = forest_recipe("composite.tile=32")
+    ledger = other.outputs.folder / "cube.zarr" / "ledger"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "pipelines",
+            "build",
+            str(tmp_path / "recipe.toml"),
+            "--set",
+            "composite.tile=32",
+        ],
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(ledger.glob("r*.json")):
+            assert process.poll() is None, "the run ended before it could be stopped"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, complaint = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert complaint == "stopped; running again goes on where this left off\n"
