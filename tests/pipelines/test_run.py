@@ -290,3 +290,39 @@ def test_a_stopped_run_says_so_in_one_line(
         process.wait()
     assert process.returncode == 130
     assert complaint == "stopped; running again goes on where this left off\n"
+
+
+def test_the_reference_preset_runs_from_scenes_to_map(
+    forest_recipe: WriteRecipe, reporter: Reporter
+) -> None:
+    """Twenty features of fourteen bands, two layers of 128, last step to a linear layer."""
+    bands = [*REFLECTANCE_BANDS, "AOT", "WVP"]
+    recipe = forest_recipe(
+        f"bands={json.dumps(bands)}",
+        "training.preset=reference",
+        "training.hidden=128",
+        "training.epochs=1",
+        "months.first=2022-05",
+        "months.last=2022-06",
+    )
+    with open_run(recipe, reporter) as run:
+        report = run.all()
+    assert report["map"]["tiles"] == "4 of 4, 0 failed"
+    classifier = SpeciesClassifier.load(recipe.outputs.folder / "classifier")
+    config = classifier.fitted.config
+    assert (config.hidden, config.layers, config.dropout, config.batch_size) == (128, 2, 0.2, 32)
+    assert (config.learning_rate, config.standardise, config.mask_input) == (1e-3, False, False)
+    assert len(config.features.names) == 20
+    water = open_cube(recipe.outputs.folder / "cube.zarr").sel(band="WVP")["reflectance"]
+    assert 0.01 < float(water.mean()) < 0.5, "decimetres of water vapour"
+
+
+def test_the_reference_preset_says_which_bands_it_lacks(
+    forest_recipe: WriteRecipe, reporter: Reporter
+) -> None:
+    with (
+        open_run(forest_recipe("training.preset=reference"), reporter) as run,
+        pytest.raises(ValueError, match=r"training needs bands .*, which the cube does not have"),
+    ):
+        run.all()
+    assert not (run.layout.cube).exists(), "told before the build"
