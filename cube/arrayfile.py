@@ -1,7 +1,9 @@
 """A NetCDF file or Zarr store in, layers over time out: (time, y, x) variables as stored."""
 
+import contextlib
 import functools
 import re
+import threading
 import zlib
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
@@ -20,6 +22,14 @@ from cube.errors import InputError
 from cube.grid import parse_crs
 from cube.layers import Layers
 from cube.warp import place
+
+NETCDF_LIBRARY = threading.RLock()
+"""Held around every use of the NetCDF library, which is not safe in threads: two that open files at
+once crash the process. xarray locks reads of values, but not opening."""
+
+_OPENED: dict[tuple[str, int], xr.Dataset] = {}
+"""Files by path and version, never let go: one that is collected closes itself in whatever thread
+that happens, outside the lock. xarray bounds how many are open at a time (128)."""
 
 _STORE_FILES = ("zarr.json", ".zmetadata", ".zgroup")
 """Files of a Zarr store that change when its variables do."""
@@ -100,7 +110,11 @@ def open_array_file(path: str) -> xr.Dataset:
 
     Raises `InputError` if there is nothing to open.
     """
-    return _open(path, _stamp(path))
+    key = (path, _stamp(path))
+    with NETCDF_LIBRARY:
+        if key not in _OPENED:
+            _OPENED[key] = _open(path)
+        return _OPENED[key]
 
 
 def _stamp(path: str) -> int:
@@ -115,8 +129,7 @@ def _stamp(path: str) -> int:
         raise InputError(f"source file {path!r} does not exist or cannot be opened") from error
 
 
-@functools.lru_cache(maxsize=16)
-def _open(path: str, stamp: int) -> xr.Dataset:
+def _open(path: str) -> xr.Dataset:
     try:
         if Path(path).is_dir():
             store: xr.Dataset = xr.open_zarr(
@@ -139,8 +152,11 @@ def _refuse_cut_off(path: Path) -> None:
 
 def _values(variable: xr.Variable, path: str, name: str) -> np.ndarray:
     """Read a variable; `InputError` where the file is damaged, which shows only now."""
+    # Zarr's chunks are read side by side
+    lock = contextlib.nullcontext() if Path(path).is_dir() else NETCDF_LIBRARY
     try:
-        return np.asarray(variable.values)
+        with lock:
+            return np.asarray(variable.values)
     except (OSError, RuntimeError, ValueError, zlib.error) as error:
         raise InputError(
             f"variable {name!r} of {path!r} cannot be read: {str(error)[:300]}"

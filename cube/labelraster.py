@@ -19,6 +19,7 @@ from rasterio.windows import Window
 from rioxarray.exceptions import RioXarrayError  # importing rioxarray registers .rio
 from scipy import ndimage
 
+from cube.arrayfile import NETCDF_LIBRARY
 from cube.cells import cell_centres, pixel_coordinates
 from cube.errors import InputError
 from cube.labels import ReferenceOptions, file_crs
@@ -63,6 +64,11 @@ def open_label_raster(options: ReferenceOptions) -> Iterator[tuple[DatasetReader
 
 def _netcdf_in_memory(options: ReferenceOptions) -> MemoryFile:
     """Copy one (y, x) variable of a NetCDF file into a GeoTIFF in memory."""
+    with NETCDF_LIBRARY:
+        return _copy_netcdf(options)
+
+
+def _copy_netcdf(options: ReferenceOptions) -> MemoryFile:
     path = options.file
     try:
         dataset = xr.open_dataset(path, engine="netcdf4", mask_and_scale=False, decode_times=False)
