@@ -237,15 +237,22 @@ def write_whole(array: zarr.Array[Any], region: Region, block: np.ndarray) -> No
     # Measured on ext4 for a tile of 12 months, 10 bands and 1024² pixels (175 MB): 0.1 s on top of
     # 0.5 s for its two shards, 0.3 to 0.4 s for 390 chunks; making it takes far longer.
     flush_files(file for file in files if file.exists())  # what is all nodata has none
-    flush_folders({file.parent for file in files if file.parent.exists()})
+    folder = _folder(array)
+    above = {place for file in files for place in file.parents if place.is_relative_to(folder)}
+    flush_folders(place for place in above if place.exists())
 
 
 def stored_files(array: zarr.Array[Any], region: Region) -> list[Path] | None:
     """Return the files that `region` is made of, there or not; None where it is no local store."""
     if not isinstance(array.store_path.store, LocalStore):
         return None
-    folder = Path(array.store_path.store.root) / array.store_path.path
-    return [folder / key for key in _stored_keys(array, region)]
+    return [_folder(array) / key for key in _stored_keys(array, region)]
+
+
+def _folder(array: zarr.Array[Any]) -> Path:
+    store = array.store_path.store
+    assert isinstance(store, LocalStore)  # `stored_files` has looked
+    return Path(store.root) / array.store_path.path
 
 
 def _stored_keys(array: zarr.Array[Any], region: Region) -> Iterator[str]:

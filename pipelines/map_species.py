@@ -13,7 +13,6 @@ import shapely
 from distributed import Client
 from jaxtyping import UInt8
 from odc.geo.geom import Geometry
-from rasterio.features import geometry_mask
 
 from cube.errors import InputError, WorkFailedError
 from cube.ledger import Ledger, digest, fingerprint
@@ -266,9 +265,11 @@ def _refuse_other_pixels(block: np.ndarray, job: MapJob, region: Region) -> None
 
 
 def _leave_outside_out(layers: UInt8[np.ndarray, "layer y x"], job: MapJob, region: Region) -> None:
+    # not by rasterio's mask, which warns of missing georeferencing when two threads make one
     window = region.window(job.spec.geobox)
-    is_outside = geometry_mask(
-        [shapely.from_wkb(job.clip)], out_shape=window.shape, transform=window.transform
-    )
+    polygon = shapely.from_wkb(job.clip)
+    shapely.prepare(polygon)
+    x, y = (window.coordinates[name].values for name in ("x", "y"))
+    is_outside = ~shapely.contains_xy(polygon, x[None, :], y[:, None])  # (y, x)
     layers[0][is_outside] = UNCLASSIFIED
     layers[1:, is_outside] = QUALITY_NODATA
