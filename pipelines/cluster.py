@@ -10,6 +10,7 @@ import dask
 from distributed import Client, LocalCluster, as_completed
 
 from cube.errors import InputError, WorkFailedError
+from pipelines import stop
 from pipelines.recipe import ClusterSection
 
 
@@ -70,6 +71,7 @@ def run_tasks(
     failed: dict[str, BaseException] = {}
     try:
         for future in as_completed(futures):
+            stop.raise_if_asked()
             tile = futures[future]
             error = future.exception() if future.status == "error" else None
             if isinstance(error, InputError):
