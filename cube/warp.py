@@ -7,14 +7,14 @@ computed from its own four corners alone.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import no_type_check
+from functools import cached_property, lru_cache
 
-import numba
 import numpy as np
 from affine import Affine
 from jaxtyping import Float64, Shaped
 from odc.geo.geobox import GeoBox
+
+from cube.resample import WIDEST_BILINEAR, along_axes, at_centres, resample
 
 _STEP = 1024.0
 """Positions are rounded to this fraction of a source pixel. It makes the weights exact in binary,
@@ -53,14 +53,53 @@ class Placement:
         whose centre lies where the source has none has none either.
         """
         if self.corner is None:
-            return np.asarray(
-                resample(values, self.corner_columns, self.corner_rows, is_smooth, nodata)
-            )
+            return self._resampled(values, nodata=nodata, is_smooth=is_smooth)
         out = np.full((len(values), *self.shape), nodata, values.dtype)
         top, left = self.corner
         _, height, width = values.shape
         out[:, top : top + height, left : left + width] = values
         return out
+
+    def _resampled(
+        self, values: Shaped[np.ndarray, "layer row column"], *, nodata: int, is_smooth: bool
+    ) -> Shaped[np.ndarray, "layer y x"]:
+        if is_smooth and self._widest > WIDEST_BILINEAR:
+            return np.asarray(
+                resample(values, self.corner_columns, self.corner_rows, is_smooth, nodata)
+            )
+        out = np.empty((len(values), *self.shape), values.dtype)
+        kernel = along_axes if self._is_straight else at_centres
+        for layer, brought in zip(values, out, strict=True):
+            kernel(layer, *self._centres, is_smooth, nodata, brought)
+        return out
+
+    @cached_property
+    def _is_straight(self) -> bool:
+        """Whether rows depend on y alone and columns on x alone: one CRS, both north up."""
+        rows, columns = self.corner_rows, self.corner_columns
+        return bool((rows == rows[:, :1]).all() and (columns == columns[:1]).all())
+
+    @cached_property
+    def _centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, columns) of pixel centres, in pixels of the part: per axis if straight, else each."""
+        rows, columns = (
+            _means_of_four(corners) for corners in (self.corner_rows, self.corner_columns)
+        )
+        return (rows[:, 0].copy(), columns[0].copy()) if self._is_straight else (rows, columns)
+
+    @cached_property
+    def _widest(self) -> float:
+        """Extent of the largest pixel of the window, in pixels of the part."""
+        return max(
+            float(np.abs(np.diff(corners, axis=axis)).max())
+            for corners in (self.corner_rows, self.corner_columns)
+            for axis in (0, 1)
+        )
+
+
+def _means_of_four(corners: Float64[np.ndarray, "y1 x1"]) -> Float64[np.ndarray, "y x"]:
+    pairs = corners[1:] + corners[:-1]
+    return np.asarray((pairs[:, 1:] + pairs[:, :-1]) / 4)
 
 
 @lru_cache(maxsize=16)
@@ -164,90 +203,3 @@ def _covering(
             return None
         parts.append(slice(low, high))
     return parts[0], parts[1]
-
-
-@numba.njit(nogil=True, cache=True)
-@no_type_check  # a run-time check inside would keep numba from compiling it
-def resample(
-    values: np.ndarray,  # (layer, row, column) integers
-    columns: np.ndarray,  # (y + 1, x + 1) float64
-    rows: np.ndarray,  # (y + 1, x + 1) float64
-    is_smooth: bool,
-    nodata: int,
-) -> np.ndarray:
-    """Return (layer, y, x) by the rule of `Placement.bring`, for pixels with these corners."""
-    layers, height, width = values.shape
-    out = np.full((layers, rows.shape[0] - 1, rows.shape[1] - 1), nodata, values.dtype)
-    for y in range(out.shape[1]):
-        for x in range(out.shape[2]):
-            corner_rows, corner_columns = rows[y : y + 2, x : x + 2], columns[y : y + 2, x : x + 2]
-            row, column = corner_rows.sum() / 4, corner_columns.sum() / 4
-            own_row, own_column = int(np.floor(row)), int(np.floor(column))
-            if not (0 <= own_row < height and 0 <= own_column < width):
-                continue
-            across = max(_span(corner_rows), _span(corner_columns))
-            for layer in range(layers):
-                own = values[layer, own_row, own_column]
-                if own == nodata or not is_smooth:
-                    out[layer, y, x] = own
-                elif across <= 1.5:
-                    out[layer, y, x] = _mean_of_four(values[layer], row - 0.5, column - 0.5, nodata)
-                else:
-                    points = int(np.ceil(across))
-                    out[layer, y, x] = _mean_inside(
-                        values[layer], corner_rows, corner_columns, points, own, nodata
-                    )
-    return out
-
-
-@numba.njit(nogil=True, cache=True)
-@no_type_check  # a run-time check inside would keep numba from compiling it
-def _span(corners: np.ndarray) -> float:
-    """Extent of a pixel along one source axis, from its four corners."""
-    return float(max(abs(corners[0, 1] - corners[0, 0]), abs(corners[1, 0] - corners[0, 0])))
-
-
-@numba.njit(nogil=True, cache=True)
-@no_type_check  # a run-time check inside would keep numba from compiling it
-def _mean_of_four(values: np.ndarray, row: float, column: float, nodata: int) -> int:
-    """Bilinear mean of the pixel centres round a point; at least one of them has data."""
-    height, width = values.shape
-    top, left = int(np.floor(row)), int(np.floor(column))
-    total = weights = 0.0
-    for i in range(2):
-        for j in range(2):
-            if not (0 <= top + i < height and 0 <= left + j < width):
-                continue
-            value = values[top + i, left + j]
-            if value != nodata:
-                weight = abs(1 - i - (row - top)) * abs(1 - j - (column - left))
-                total += weight * value
-                weights += weight
-    return int(np.floor(total / weights + 0.5))
-
-
-@numba.njit(nogil=True, cache=True)
-@no_type_check  # a run-time check inside would keep numba from compiling it
-def _mean_inside(
-    values: np.ndarray, rows: np.ndarray, columns: np.ndarray, points: int, own: int, nodata: int
-) -> int:
-    """Mean of the source pixels with data under points * points places in a pixel."""
-    height, width = values.shape
-    total, number = 0, 0
-    for i in range(points):
-        for j in range(points):
-            row = int(np.floor(_inside(rows, (i + 0.5) / points, (j + 0.5) / points)))
-            column = int(np.floor(_inside(columns, (i + 0.5) / points, (j + 0.5) / points)))
-            if 0 <= row < height and 0 <= column < width and values[row, column] != nodata:
-                total += values[row, column]
-                number += 1
-    return int(np.floor(total / number + 0.5)) if number else own
-
-
-@numba.njit(nogil=True, cache=True)
-@no_type_check  # a run-time check inside would keep numba from compiling it
-def _inside(corners: np.ndarray, down: float, right: float) -> float:
-    """Position of a point inside a pixel, given those of its corners."""
-    upper = corners[0, 0] + right * (corners[0, 1] - corners[0, 0])
-    lower = corners[1, 0] + right * (corners[1, 1] - corners[1, 0])
-    return float(upper + down * (lower - upper))
