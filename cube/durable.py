@@ -11,7 +11,12 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a small text file as UTF-8: afterwards `path` holds all of `text`, also if power fails.
+    """Write a small text file as UTF-8, as `replace_bytes` does."""
+    replace_bytes(path, text.encode("utf-8"))
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a small file: afterwards `path` holds all of `content`, also if power fails.
 
     A reader sees the old file or the new one, never a part; if writing fails the old one stays.
     Two writers do not disturb each other: the later one's text remains. Raises `OSError`.
@@ -19,8 +24,8 @@ def replace_text(path: Path, text: str) -> None:
     # a name of its own: another host may use the same process id on a shared disk
     draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.draft")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

@@ -15,6 +15,13 @@ class InputError(ValueError):
     """
 
 
+class SceneLostError(InputError):
+    """A file of one scene is broken for good; the others may still be used."""
+
+    scene: str = ""
+    """Id of the scene."""
+
+
 class WorkFailedError(RuntimeError):
     """The inputs were right but the work failed or is incomplete; exit code 1."""
 

@@ -6,8 +6,8 @@ the wrong thing about it. The sensing date decides nothing: old scenes are repro
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +24,9 @@ win (`verify`), or not ask (`metadata`)."""
 
 OffsetReading = Literal["applied", "present", "undecided"]
 """What dark pixels say: the 1000 is out of the counts, still in them, or they cannot tell."""
+
+NeighbourReading = Literal["agrees", "denies", "undecided"]
+"""What other scenes of the same ground say about a scene's offset."""
 
 DARK_BANDS = ("B04", "B12", "B02", "B11", "B03")
 """Bands in which water or vegetation is dark, the most telling first."""
@@ -49,13 +52,19 @@ class OffsetDecision:
 
 
 def decide_offset(
-    *, scene_id: str, baseline: str, properties: Mapping[str, Any], declared: frozenset[float]
+    *,
+    scene_id: str,
+    baseline: str,
+    properties: Mapping[str, Any],
+    declared: frozenset[float],
+    product_offset: int | None = None,
 ) -> OffsetDecision:
     """Decide from metadata whether 1000 must be taken off, by the truth table below.
 
     `baseline` is the processing baseline such as `05.09`; `properties` are the item's; `declared`
     holds the distinct offsets that the item states for its *reflectance* assets, in reflectance
-    (-0.1 or 0.0), empty where it states none.
+    (-0.1 or 0.0), empty where it states none; `product_offset` is BOA_ADD_OFFSET of the product's
+    own metadata (0 if it has none), None if they were not read.
 
     ========  ======================  ==============  ==============================
     baseline  boa_offset_applied      stated offset   decision
@@ -68,10 +77,43 @@ def decide_offset(
     >= 04.00  any but true            0 or mixed      cannot be decided
     ========  ======================  ==============  ==============================
 
+    The product's own metadata take the baseline's place in it: BOA_ADD_OFFSET 0 is what < 04.00
+    stands for, -1000 what >= 04.00 does, and the item's baseline must agree (`check_product`).
+
     Source: Earth Search's documentation of `earthsearch:boa_offset_applied` and the product
     specification of Sentinel-2 L2A (BOA_ADD_OFFSET). Raises `InputError` with the scene's id where
     the fields contradict each other or the baseline is unknown.
     """
+    if product_offset is not None:
+        check_product(scene_id=scene_id, baseline=baseline, product_offset=product_offset)
+    decision = _by_truth_table(scene_id, baseline, properties, declared)
+    if product_offset is None:
+        return decision
+    return replace(decision, reason=f"product states {product_offset}; {decision.reason}")
+
+
+def check_product(*, scene_id: str, baseline: str, product_offset: int) -> None:
+    """Check that a product's BOA_ADD_OFFSET is one that products of `baseline` have.
+
+    Raises `InputError` with the scene's id if it is neither 0 nor -1000, or is not what the item's
+    baseline means: 0 before 04.00, -1000 from then on.
+    """
+    if product_offset not in (0, -ADDED):
+        raise InputError(
+            f"scene {scene_id!r}: product metadata state BOA_ADD_OFFSET {product_offset}, neither "
+            f"0 nor {-ADDED}; leave the scene out"
+        )
+    expected = -ADDED if _parsed_baseline(scene_id, baseline) >= _FIRST_WITH_OFFSET else 0
+    if product_offset != expected:
+        raise InputError(
+            f"scene {scene_id!r}: product metadata state BOA_ADD_OFFSET {product_offset}, but the "
+            f"item's baseline {baseline} has {expected}; leave the scene out"
+        )
+
+
+def _by_truth_table(
+    scene_id: str, baseline: str, properties: Mapping[str, Any], declared: frozenset[float]
+) -> OffsetDecision:
     is_applied = _boa_offset_applied(scene_id, properties)
     if _parsed_baseline(scene_id, baseline) < _FIRST_WITH_OFFSET:
         return OffsetDecision(offset=0, reason=f"baseline {baseline} is before 04.00")
@@ -127,6 +169,10 @@ _MOST_HAZE = 0.2
 """With a larger share of haze among the pixels, vegetation under it can look as if 1000 were in.
 Measured: one of 258 real scenes without offset (Romania, 2020-09-03, 40 % unclassified) did."""
 
+_FEWEST_FAR_BELOW, _FAR_BELOW = 10, 400
+"""So few are enough where half of them are this dark: with 1000 in, a reflectance of -0.06, which
+noise does not give to half of them."""
+
 _HAZE_CLASSES = (7, 10)
 """Unclassified ground and thin cirrus: what the classification makes of haze."""
 
@@ -141,16 +187,19 @@ def read_offset_from_pixels(
     are dark in one band at least, wherever they grow: bright sand with its offset out looks like
     dark ground with its offset in. Of their per-pixel minimum over the bands the darkest hundredth
     is compared with what is physically possible: below 600 it cannot hold 1000, near 1000 (850 to
-    1350) it must, unless haze brightens a large part of the scene. Anything else, and too few
-    pixels, is undecided.
+    1350) it must, unless haze brightens a large part of the scene. Of few pixels (10 to 200) half
+    must be below 400, and they never say that 1000 is in. Anything else is undecided.
     """
     has_data = (counts > 0).all(axis=0)
     is_clear = np.isin(scl, (4, 5, 6, 7)) & has_data
     is_dark = np.isin(scl, (4, 6)) & has_data
-    enough = max(_FEWEST_PIXELS, _FEWEST_SHARE * np.count_nonzero(is_clear))
-    if np.count_nonzero(is_dark) < enough:
+    seen = np.count_nonzero(is_dark)
+    if seen < max(_FEWEST_FAR_BELOW, _FEWEST_SHARE * np.count_nonzero(is_clear)):
         return "undecided"
-    darkest = float(np.quantile(counts[:, is_dark].min(axis=0), 0.01))
+    lowest = counts[:, is_dark].min(axis=0)  # (pixel,)
+    if seen < _FEWEST_PIXELS:
+        return "applied" if np.median(lowest) < _FAR_BELOW else "undecided"
+    darkest = float(np.quantile(lowest, 0.01))
     if darkest < _OUT_BELOW:
         return "applied"
     is_hazy = np.isin(scl, _HAZE_CLASSES) & has_data
@@ -160,28 +209,90 @@ def read_offset_from_pixels(
     return "undecided"
 
 
-def settle_offset(
-    decision: OffsetDecision, reading: OffsetReading, *, setting: OffsetSetting, scene_id: str
-) -> OffsetDecision:
-    """Bring the metadata's decision and the pixels' reading together.
+_SAME_WITHIN = 400
+"""Counts by which half of the pixels may differ between two dates of one ground."""
 
-    Raises `InputError` where they disagree and `setting` is `check`.
+_FEWEST_COMMON = 100
+"""Pixels that two scenes must both see."""
+
+_INFRARED, _VISIBLE = ("B11", "B12"), ("B02", "B03", "B04")
+
+
+def compare_with_neighbour(
+    ours: Integer[np.ndarray, "band pixel"],
+    theirs: Integer[np.ndarray, "band pixel"],
+    *,
+    bands: tuple[str, ...],
+    our_offset: int,
+    our_scl: Integer[np.ndarray, " pixel"],
+    their_scl: Integer[np.ndarray, " pixel"],
+) -> NeighbourReading:
+    """Say whether two scenes of one ground, each after its offset, hold the same reflectance.
+
+    `ours` and `theirs` hold counts of `bands` with the offset added, of the same pixels; `our_scl`
+    and `their_scl` their classes, 0 for nodata. Compared are pixels of one clear class (4, 5, 6, 7)
+    on both dates. Where the middle half of the differences is near 0 (400) in every band, the
+    offsets agree; where it is in every band near what `our_offset` makes if it is the wrong one
+    (-1000 if it is -1000, else +1000), ours is denied. The ground
+    itself changes less than that in all bands at once: over 602 pairs of real scenes the band that
+    changed least did so by 482 counts at most. Haze changes the visible bands
+    alone (by up to 1,180), so without a visible and a short-wave infrared band nothing is said.
+    """
+    is_common = (our_scl == their_scl) & np.isin(our_scl, (4, 5, 6, 7))
+    has_both = any(b in _INFRARED for b in bands) and any(b in _VISIBLE for b in bands)
+    if not has_both or np.count_nonzero(is_common) < _FEWEST_COMMON:
+        return "undecided"
+    change = ours[:, is_common].astype(np.int64) - theirs[:, is_common]
+    middle = np.quantile(change, (0.25, 0.75), axis=1)  # (quartile, band)
+    if (np.abs(middle) <= _SAME_WITHIN).all():
+        return "agrees"
+    if (np.abs(middle - (our_offset or ADDED)) <= _SAME_WITHIN).all():
+        return "denies"
+    return "undecided"
+
+
+_FEWEST_DENIALS = 2
+"""A single neighbour that denies may be the odd one itself."""
+
+
+def weigh_neighbours(readings: Sequence[NeighbourReading]) -> NeighbourReading:
+    """Return what several neighbours say together: nothing if any two contradict each other."""
+    said = {reading for reading in readings if reading != "undecided"}
+    if said == {"agrees"}:
+        return "agrees"
+    if said == {"denies"} and readings.count("denies") >= _FEWEST_DENIALS:
+        return "denies"
+    return "undecided"
+
+
+def settle_offset(
+    decision: OffsetDecision,
+    reading: OffsetReading,
+    *,
+    setting: OffsetSetting,
+    scene_id: str,
+    witness: str = "pixels",
+) -> OffsetDecision:
+    """Bring the metadata's decision and another reading together.
+
+    `witness` says whose reading it is, in the plural. Raises `InputError` where they disagree and
+    `setting` is `check`.
     """
     if setting == "metadata":
         return decision
     if reading == "undecided":
         return OffsetDecision(
-            offset=decision.offset, reason=f"{decision.reason}; pixels are undecided"
+            offset=decision.offset, reason=f"{decision.reason}; {witness} are undecided"
         )
     seen = -ADDED if reading == "present" else 0
     if seen == decision.offset:
-        return OffsetDecision(offset=seen, reason=f"{decision.reason}; pixels agree")
+        return OffsetDecision(offset=seen, reason=f"{decision.reason}; {witness} agree")
     if setting == "verify":
         return OffsetDecision(
             offset=seen,
-            reason=f"pixels say {reading}, against metadata ({decision.reason})",
+            reason=f"{witness} say {reading}, against metadata ({decision.reason})",
         )
     raise InputError(
         f"scene {scene_id!r}: metadata say add {decision.offset} counts ({decision.reason}) but "
-        f"dark pixels say the offset is {reading}; set offset = 'verify' to believe the pixels"
+        f"{witness} say the offset is {reading}; set offset = 'verify' to believe the pixels"
     )

@@ -34,7 +34,7 @@ class SampleOptions:
     max_per_group: int | None = None
     """Samples a group (point, polygon, patch) may have: a large stand repeats itself."""
     min_clear_months: int = 1
-    """Months with a clear look that a sample must have."""
+    """Periods with a clear look that a sample must have."""
     block_size: int | float = 1000
     """Metres along the edge of a spatial block, in the CRS of the cube. A kilometre is longer than
     most stands and parcels, so a block seldom shares one with its neighbour, and still leaves
@@ -69,12 +69,12 @@ def draw_samples(
     `reflectance (sample, time, band)` is float32, physical, NaN where no look was clear;
     `clear_count (sample, time)` uint16. Each sample has `label`, `group`, `block` (text), `row`,
     `column`, `x`, `y` (CRS of the cube), `lon`, `lat`. Samples are ordered by row and column
-    whatever the chunks of the cube are. Every month of the cube is there: none is shifted,
+    whatever the chunks of the cube are. Every period of the cube is there: none is shifted,
     filled or left out. `tile_digests` (tile id to digest of its data, from the ledger) enter the
     hash of the cube in `attrs["canopycube"]["cube"]`.
 
     First the clear counts of all labelled cells are read, then the reflectance of those chosen;
-    each stored chunk at most once, with one chunk (up to 64 MiB of its months) in memory.
+    each stored chunk at most once, with one chunk (up to 64 MiB of its periods) in memory.
 
     Raises `InputError` if there is no cube, the reference is on another grid, no sample is left,
     or fewer than two classes are.
@@ -91,19 +91,19 @@ def draw_samples(
     label, group = (part[order].astype(str) for part in (reference.label, reference.group))
 
     group_of_arrays = zarr.open_group(cube_path, mode="r")
-    clear_count = np.zeros((row.size, len(spec.months)), dtype=np.uint16)
+    clear_count = np.zeros((row.size, len(spec.periods)), dtype=np.uint16)
     for at, block in _cells_by_chunk(_stored(group_of_arrays, "clear_count"), spec, row, column):
         clear_count[at] = block.T  # (sample, time)
     is_clear = (clear_count > 0).sum(axis=1) >= options.min_clear_months
     is_chosen = is_clear & _thinned(label, group, is_clear, options)
     dropped = Counter(reference.dropped)
-    dropped["cells with too few clear months"] = int((~is_clear).sum())
+    dropped["cells with too few clear periods"] = int((~is_clear).sum())
     dropped["cells beyond the most per group or class"] = int((is_clear & ~is_chosen).sum())
     dropped = Counter({reason: count for reason, count in dropped.items() if count})
     row, column, label, group = (part[is_chosen] for part in (row, column, label, group))
     _refuse_too_few(label, dropped, options)
 
-    reflectance = np.empty((row.size, len(spec.months), len(spec.bands)), dtype=np.float32)
+    reflectance = np.empty((row.size, len(spec.periods), len(spec.bands)), dtype=np.float32)
     for at, block in _cells_by_chunk(_stored(group_of_arrays, "reflectance"), spec, row, column):
         reflectance[at] = decode(block.transpose(2, 0, 1))  # (sample, time, band)
     return _dataset(
@@ -120,7 +120,7 @@ def draw_samples(
             "kind": "samples",
             "cube": fingerprint({"spec": spec.to_json(), "tiles": dict(tile_digests or {})}),
             "bands": list(spec.bands),
-            "months": [str(month) for month in spec.months],
+            "periods": [str(period) for period in spec.periods],
             "dropped": dict(dropped),
             "options": asdict(options),
         },
@@ -145,8 +145,8 @@ def _cells_by_chunk(
     chunk = (row // edge) * (-(-width // edge)) + column // edge
     order = np.argsort(chunk, kind="stable")
     starts = np.flatnonzero(np.diff(chunk[order], prepend=-1))
-    month_bytes = int(np.prod(array.shape[1:-2])) * edge * edge * array.dtype.itemsize
-    batch = max(1, _READ_BYTES // month_bytes)
+    period_bytes = int(np.prod(array.shape[1:-2])) * edge * edge * array.dtype.itemsize
+    batch = max(1, _READ_BYTES // period_bytes)
     for at in np.split(order, starts[1:]) if row.size else []:
         top, left = int(row[at[0]] // edge) * edge, int(column[at[0]] // edge) * edge
         rows, columns = slice(top, min(top + edge, height)), slice(left, min(left + edge, width))
@@ -230,7 +230,8 @@ def _dataset(
             "lat": ("sample", lat, {"units": "degrees_north"}),
         },
         coords={
-            "time": np.array([month.start for month in spec.months]),
+            "time": np.array([period.start for period in spec.periods]),
+            "period": ("time", np.array([str(period) for period in spec.periods])),
             "band": np.array(spec.bands),
         },
         attrs={"title": "canopycube samples", "crs": crs.to_wkt(), "canopycube": dict(attributes)},

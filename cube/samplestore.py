@@ -11,16 +11,18 @@ import zarr
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from cube.errors import InputError
+from cube.periods import stored_times
 from cube.zarrstore import read_attributes
 
 _SAMPLES_PER_CHUNK = 8192
-_VARIABLES = ("reflectance", "clear_count", "label", "group", "block", "row", "column")
+_VARIABLES = ("reflectance", "clear_count", "label", "group", "block", "row", "column", "period")
 
 
 def write_samples(path: Path, samples: xr.Dataset) -> None:
     """Write the dataset of `draw_samples` as a Zarr format 3 store, replacing older samples.
 
-    Text is stored as Zarr's `string`, time as days since 1970. Raises `InputError` if `path`
+    Text is stored as Zarr's `string`, time as days since 1970 (seconds or
+    less for single acquisitions). Raises `InputError` if `path`
     holds anything but samples, or if `samples` lack a variable.
     """
     if missing := [name for name in _VARIABLES if name not in samples]:
@@ -48,8 +50,8 @@ def _write_variable(group: zarr.Group, name: str, variable: xr.Variable) -> None
     values, attributes = variable.values, dict(variable.attrs)
     is_text = values.dtype.kind in "UOT"
     if values.dtype.kind == "M":
-        values = values.astype("datetime64[D]").astype(np.int64)
-        attributes |= {"units": "days since 1970-01-01", "calendar": "proleptic_gregorian"}
+        values, encoding = stored_times(list(values))
+        attributes |= encoding
     compressor = BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.shuffle)
     array = group.create_array(
         name,
@@ -82,4 +84,4 @@ def open_samples(path: str | Path) -> xr.Dataset:
         for name, variable in stored.variables.items()
         if variable.dtype.kind in "OT"
     }
-    return stored.assign(text)
+    return stored.assign(text).set_coords("period")

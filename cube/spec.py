@@ -1,4 +1,4 @@
-"""What a cube will be, declared before any pixel is read: grid, months, bands, tiles, chunks."""
+"""What a cube will be, declared before any pixel is read: grid, periods, bands, tiles, chunks."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from pyproj.exceptions import CRSError
 
 from cube.bands import BANDS
 from cube.errors import InputError
-from cube.months import Month
+from cube.periods import Period, check_periods
 
 METRES = ("metre", "meter", "m")
 """What CRS definitions call their unit where it is the metre."""
@@ -83,8 +83,8 @@ class CubeSpec:
 
     geobox: GeoBox
     """The grid: CRS, transform and (y, x) shape. It is the only truth about coordinates."""
-    months: tuple[Month, ...]
-    """The whole time axis, consecutive or not, ascending."""
+    periods: tuple[Period, ...]
+    """The whole time axis, ascending without overlap, with gaps or not; all acquisitions or none."""
     bands: tuple[str, ...]
     """Canonical band names, in storage order."""
     tile: int = 512
@@ -110,8 +110,7 @@ class CubeSpec:
             )
         if min(self.geobox.shape) < 1:
             raise InputError(f"the cube's grid has no pixel: shape {tuple(self.geobox.shape)}")
-        if not self.months or list(self.months) != sorted(set(self.months)):
-            raise InputError("the cube's months must be given, ascending and without repeats")
+        check_periods(self.periods)
         if not self.bands or len(set(self.bands)) != len(self.bands):
             raise InputError(f"the cube's bands {self.bands!r} are empty or repeat a band")
         if unknown := [band for band in self.bands if band not in BANDS]:
@@ -133,13 +132,13 @@ class CubeSpec:
     def shape(self) -> tuple[int, int, int, int]:
         """Sizes of (time, band, y, x)."""
         height, width = self.geobox.shape
-        return len(self.months), len(self.bands), height, width
+        return len(self.periods), len(self.bands), height, width
 
     @property
     def chunks(self) -> tuple[int, int, int, int]:
-        """Sizes of one chunk in (time, band, y, x): one month, all bands.
+        """Sizes of one chunk in (time, band, y, x): one period, all bands.
 
-        A month is sliced without touching the others, and a tile of several chunks reads them
+        A period is sliced without touching the others, and a tile of several chunks reads them
         with no waste; `tests/benchmarks/layout.py` has the measurement behind the choice.
         """
         return 1, len(self.bands), self.chunk, self.chunk
@@ -147,7 +146,7 @@ class CubeSpec:
     @property
     def shards(self) -> tuple[int, int, int, int] | None:
         """Sizes of one shard in (time, band, y, x), one a tile; None where chunks are objects."""
-        return (len(self.months), len(self.bands), self.tile, self.tile) if self.sharded else None
+        return (len(self.periods), len(self.bands), self.tile, self.tile) if self.sharded else None
 
     def regions(self) -> tuple[Region, ...]:
         """Return the tiles of the cube, row by row."""
@@ -159,7 +158,7 @@ class CubeSpec:
             "crs": self.crs.to_wkt(),
             "transform": list(self.geobox.transform)[:6],
             "shape": list(self.geobox.shape),
-            "months": [str(month) for month in self.months],
+            "periods": [str(period) for period in self.periods],
             "bands": list(self.bands),
             "tile": self.tile,
             "chunk": self.chunk,
@@ -173,7 +172,7 @@ class CubeSpec:
         try:
             return cls(
                 geobox=GeoBox(tuple(stored["shape"]), Affine(*stored["transform"]), stored["crs"]),
-                months=tuple(Month.parse(month) for month in stored["months"]),
+                periods=tuple(Period.parse(period) for period in stored["periods"]),
                 bands=tuple(stored["bands"]),
                 tile=stored["tile"],
                 chunk=stored["chunk"],

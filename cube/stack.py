@@ -2,7 +2,6 @@
 
 import zlib
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from cube.bands import BANDS, NODATA, SCALE, STORED_MAX
 from cube.errors import InputError, sendable_errors
 from cube.layers import Layers, StackFile
 from cube.mask import ClearMask
-from cube.months import Month
+from cube.periods import Period
 from cube.source import Looks
 from cube.tifffolder import TiffFolder, tiff_index
 
@@ -66,24 +65,24 @@ class StackSource:
             )
 
     @sendable_errors
-    def looks(self, month: Month, window: GeoBox, bands: tuple[str, ...]) -> Looks:
-        """Read every date of `month` at `window`, each band from the first file with it.
+    def looks(self, period: Period, window: GeoBox, bands: tuple[str, ...]) -> Looks:
+        """Read every date of `period` at `window`, each band from the first file with it.
 
         A date that is there twice (two granules of one overpass) is one look: of each pixel the
         first with data in every band counts. Raises `InputError` if a band or the mask is in no
         file, cannot be read, or if files disagree about dates.
         """
         layers = {band: self._band(band) for band in bands}
-        times = _common_times(layers, month)
+        times = _common_times(layers, period)
         height, width = window.shape
         reflectance = np.full((len(times), len(bands), height, width), NODATA, np.int16)
         if times:
             for index, (band, (file, name)) in enumerate(layers.items()):
-                steps = _steps(file.times(name), month)
+                steps = _steps(file.times(name), period)
                 self._read_band(reflectance[:, index], file, name, steps, window, band=band)
         is_clear = (reflectance != NODATA).all(axis=1)  # (look, y, x)
         if self.mask is not None and times:
-            is_clear &= self._is_clear(times, month, window)
+            is_clear &= self._is_clear(times, period, window)
         return _merged(times, reflectance, is_clear)
 
     def native_geobox(self, bands: tuple[str, ...]) -> GeoBox:
@@ -91,20 +90,15 @@ class StackSource:
         grids = [file.geobox(name) for file, name in map(self._band, bands)]
         return min(grids, key=lambda grid: abs(grid.resolution.x))
 
-    def months(self, bands: tuple[str, ...]) -> tuple[Month, ...]:
-        """Return the months in which `bands` have at least one date."""
-        return tuple(self.dates_by_month(bands))
-
-    def dates_by_month(self, bands: tuple[str, ...]) -> dict[Month, int]:
-        """Return how many dates `bands` have in each month that has any, ascending.
+    def dates(self, bands: tuple[str, ...]) -> tuple[np.datetime64, ...]:
+        """Return every different time at which `bands` have a layer, ascending.
 
         Raises `InputError` if a band, or the mask, is in no file.
         """
         if self.mask is not None:
             self._layer(self.mask)
         layers = map(self._band, bands)
-        dates = {time for file, name in layers for time in file.times(name)}
-        return dict(sorted(Counter(Month.of(date) for date in dates).items()))
+        return tuple(sorted({time for file, name in layers for time in file.times(name)}))
 
     def _band(self, band: str) -> tuple[StackFile, str]:
         return self._layer(self.bands.get(band, band))
@@ -179,18 +173,18 @@ class StackSource:
         return (SCALE if scale is None else scale) / SCALE, offset
 
     def _is_clear(
-        self, times: tuple[np.datetime64, ...], month: Month, window: GeoBox
+        self, times: tuple[np.datetime64, ...], period: Period, window: GeoBox
     ) -> Bool[np.ndarray, "look y x"]:
         """Return the mask, judged on a window wide enough for clouds beyond its edge."""
         assert self.mask is not None  # asked by the only caller
         file, name = self._layer(self.mask)
         every = file.times(name)
-        steps = _steps(every, month)
+        steps = _steps(every, period)
         if missing := sorted(set(times) - set(every)):
             raise InputError(f"mask {name!r} has no layer for {missing[0]}, which bands have")
         wanted = [step for step in steps if every[step] in set(times)]
         if [every[step] for step in wanted] != list(times):
-            raise InputError(f"mask {name!r} and the bands repeat dates differently in {month}")
+            raise InputError(f"mask {name!r} and the bands repeat dates differently in {period}")
         pixel = (abs(window.resolution.y), abs(window.resolution.x))
         margin = self.clear.margin(pixel_size=pixel)
         wide = window.pad(margin) if margin else window
@@ -211,28 +205,28 @@ class StackSource:
         return is_clear[:, rows, columns]
 
 
-def _steps(times: tuple[np.datetime64, ...], month: Month) -> range:
-    """Return which of the ascending `times` lie in `month`."""
-    return range(bisect_left(times, month.start), bisect_left(times, month.end))
+def _steps(times: tuple[np.datetime64, ...], period: Period) -> range:
+    """Return which of the ascending `times` lie in `period`."""
+    return range(bisect_left(times, period.start), bisect_left(times, period.end))
 
 
 def _common_times(
-    layers: Mapping[str, tuple[StackFile, str]], month: Month
+    layers: Mapping[str, tuple[StackFile, str]], period: Period
 ) -> tuple[np.datetime64, ...]:
-    """Return the time steps of `month`, which must be the same for every band."""
+    """Return the time steps of `period`, which must be the same for every band."""
     times = {}
     for band, (file, name) in layers.items():
         every = file.times(name)
-        steps = _steps(every, month)
+        steps = _steps(every, period)
         times[band] = every[steps.start : steps.stop]
     first, *others = times
     for other in others:
         if times[other] != times[first]:
             odd = sorted(set(times[other]) ^ set(times[first]))
             raise InputError(
-                f"bands {first} and {other} have different dates in {month} (e.g. {str(odd[0])[:10]})"
+                f"bands {first} and {other} have different dates in {period} (e.g. {str(odd[0])[:10]})"
                 if odd
-                else f"bands {first} and {other} repeat dates differently in {month}"
+                else f"bands {first} and {other} repeat dates differently in {period}"
             )
     return times[first]
 
@@ -253,9 +247,14 @@ def _merged(
         np.copyto(reflectance[first], reflectance[step], where=~is_seen)
         np.copyto(is_clear[first], is_clear[step], where=~is_seen)
     is_single = len(kept) == len(times)
+    seen_count = np.zeros(is_clear.shape[1:], np.uint16)
+    for step in kept:
+        seen_count += (reflectance[step] != NODATA).all(axis=0)
     return Looks(
         reflectance=reflectance if is_single else reflectance[kept],
         is_clear=is_clear if is_single else is_clear[kept],
+        days=np.array([times[step] for step in kept], "M8[D]").astype(np.int32),
+        seen_count=seen_count,
         ids=tuple(str(times[step])[:19] for step in kept),
     )
 

@@ -22,8 +22,10 @@ from cube.durable import flush_files, flush_folders
 from cube.errors import InputError
 from cube.spec import Region
 
-SCHEMA = 1
-"""Version of the cube's layout; a store of another version is refused."""
+SCHEMA = 2
+"""Version of the cube's layout; a store of another version is refused.
+
+2: periods instead of months; clear share and mean day beside the clear count."""
 
 GRID_MAPPING = "spatial_ref"
 """Name of the CF grid-mapping variable, the one rioxarray, odc-geo and GDAL look for."""
@@ -63,11 +65,13 @@ def create_store(
     *,
     geobox: GeoBox,
     variables: Mapping[str, StoredVariable],
-    coordinates: Mapping[str, tuple[np.ndarray, dict[str, Any]]],
+    coordinates: Mapping[str, tuple[str, np.ndarray, dict[str, Any]]],
     attributes: Mapping[str, Any],
     zarr_format: Literal[2, 3],
 ) -> None:
     """Allocate a georeferenced Zarr store; it appears at `path` whole or not at all.
+
+    `coordinates` are (dimension, values, CF attributes) by name.
 
     Raises `InputError` if `path` cannot be written or something lies there.
     """
@@ -95,7 +99,7 @@ def _write_store(
     *,
     geobox: GeoBox,
     variables: Mapping[str, StoredVariable],
-    coordinates: Mapping[str, tuple[np.ndarray, dict[str, Any]]],
+    coordinates: Mapping[str, tuple[str, np.ndarray, dict[str, Any]]],
     attributes: Mapping[str, Any],
     zarr_format: Literal[2, 3],
 ) -> None:
@@ -103,8 +107,8 @@ def _write_store(
     for name, coordinate in xr_coords(geobox, crs_coord_name=GRID_MAPPING).items():
         attrs = {key: _plain(value) for key, value in coordinate.attrs.items()}
         _write_coordinate(group, str(name), coordinate.dims, coordinate.values, attrs)
-    for name, (values, attrs) in coordinates.items():
-        _write_coordinate(group, name, (name,), values, attrs)
+    for name, (dim, values, attrs) in coordinates.items():
+        _write_coordinate(group, name, (dim,), values, attrs)
     for name, variable in variables.items():
         _allocate(group, name, variable)
     with warnings.catch_warnings():
@@ -198,7 +202,8 @@ def read_attributes(path: Path, *, kind: str) -> dict[str, Any]:
         raise InputError(f"{str(path)!r} exists and is {found}; expected a canopycube {kind}")
     if ours.get("schema") != SCHEMA:
         raise InputError(
-            f"{str(path)!r} has layout version {ours.get('schema')!r}; this version reads {SCHEMA}"
+            f"{str(path)!r} has layout version {ours.get('schema')!r}; this version reads {SCHEMA}; "
+            "make it again in another output folder"
         )
     return ours
 

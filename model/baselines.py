@@ -19,7 +19,7 @@ def majority_probability(train: Samples, count: int) -> Float32[np.ndarray, "sam
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RandomForest:
-    """A random forest on the features of all months side by side."""
+    """A random forest on the features of all periods side by side."""
 
     forest: Any
     """The fitted scikit-learn estimator; knows only the classes it was trained on."""
@@ -43,7 +43,7 @@ class RandomForest:
         """Grow the forest; raises `FeatureError` if a band is missing."""
         values = _values(samples, features)
         known = np.isfinite(values)
-        # A month that is never clear has no median: 0 for all samples says nothing, as it should.
+        # A period that is never clear has no median: 0 for all samples says nothing, as it should.
         median = np.zeros(values.shape[1:], np.float32)
         for time, feature in np.ndindex(median.shape):
             column = values[known[:, time, feature], time, feature]
@@ -63,7 +63,7 @@ class RandomForest:
 
 
 def _values(samples: Samples, features: FeatureSet) -> Float32[np.ndarray, "sample time feature"]:
-    """Compute features, NaN wherever the month is not clear or a formula has no value."""
+    """Compute features, NaN wherever the period is not clear or a formula has no value."""
     values = features.compute(samples.reflectance, samples.bands)
     clear = features.is_clear(samples.reflectance, samples.bands)
     return np.where(clear[..., None], values, np.float32(np.nan))

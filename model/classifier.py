@@ -17,8 +17,8 @@ from model import classifier_file
 from model.config import TrainConfig
 from model.crossvalidate import ScoreTable, train_network
 from model.errors import ClassifierError, SampleError
-from model.months import calendar_months
 from model.network import BATCH
+from model.periods import calendar_positions, is_position
 from model.samples import Samples
 from model.threads import torch_threads
 from model.train import EpochReport, Fitted
@@ -35,8 +35,8 @@ class SpeciesClassifier:
 
     fitted: Fitted
     """The network, its statistics and how it was trained."""
-    months: tuple[int, ...]
-    """Calendar months of the steps, 1 for January; the year does not matter."""
+    periods: tuple[str, ...]
+    """Places of the steps in the calendar (`calendar_positions`); the year does not matter."""
     classes: tuple[str, ...]
     """Names; class i has the map value i + 1."""
     colours: tuple[str, ...]
@@ -58,8 +58,10 @@ class SpeciesClassifier:
         wrong = [colour for colour in self.colours if not _COLOUR.fullmatch(colour)]
         if wrong:
             raise ClassifierError(f"colour {wrong[0]!r} is not of the form '#1b9e77'")
-        if not self.months or not all(1 <= month <= 12 for month in self.months):
-            raise ClassifierError(f"months {self.months!r} are not calendar months 1 to 12")
+        if not self.periods or not all(map(is_position, self.periods)):
+            raise ClassifierError(
+                f"periods {self.periods!r} are not months '03' or days '03-01/03-15' of the calendar"
+            )
         outputs = self.fitted.network.head.out_features
         if outputs != len(self.classes):
             raise ClassifierError(
@@ -81,11 +83,11 @@ class SpeciesClassifier:
         digest.update(classifier_file.weights_of(self.fitted.network))
         return digest.hexdigest()
 
-    def check_cube(self, bands: Sequence[str], months: Sequence[str]) -> None:
+    def check_cube(self, bands: Sequence[str], periods: Sequence[str]) -> None:
         """Refuse a cube this classifier was not made for.
 
-        `bands` may hold more than is needed, in any order; `months` (`YYYY-MM`) must be the
-        same calendar months in the same order, of any year. Raises `ClassifierError` with what
+        `bands` may hold more than is needed, in any order; `periods` (as `Samples` names
+        them) must have the same places in the calendar in the same order, of any year. Raises `ClassifierError` with what
         is needed and what there is.
         """
         differences = []
@@ -96,12 +98,12 @@ class SpeciesClassifier:
                 f"the cube has {' '.join(bands)}, lacks {' '.join(missing)}"
             )
         try:
-            found = calendar_months(tuple(months))
+            found = calendar_positions(periods)
         except ValueError as error:
-            raise ClassifierError(f"the cube's months cannot be classified: {error}") from None
-        if found != self.months:
+            raise ClassifierError(f"the cube's periods cannot be classified: {error}") from None
+        if found != self.periods:
             differences.append(
-                f"months: needs {_month_list(self.months)}; the cube has {_month_list(found)}"
+                f"periods: needs {' '.join(self.periods)}; the cube has {' '.join(found)}"
             )
         if differences:
             raise ClassifierError("the classifier does not fit the cube. " + "\n".join(differences))
@@ -113,9 +115,9 @@ class SpeciesClassifier:
         *,
         threads: int = 1,
     ) -> Float32[np.ndarray, "sample class"]:
-        """Return the probability of each class; NaN for a sample without a clear month.
+        """Return the probability of each class; NaN for a sample without a clear period.
 
-        Physical units in, NaN where not clear; the steps are the classifier's months. Raises
+        Physical units in, NaN where not clear; the steps are the classifier's periods. Raises
         `ClassifierError` for another number of steps, `FeatureError` for a missing band.
         """
         self._refuse_steps(reflectance.shape[1])
@@ -126,9 +128,9 @@ class SpeciesClassifier:
         return probability
 
     def _refuse_steps(self, found: int) -> None:
-        if found != len(self.months):
+        if found != len(self.periods):
             raise ClassifierError(
-                f"the classifier reads {len(self.months)} months ({_month_list(self.months)}); "
+                f"the classifier reads {len(self.periods)} periods ({' '.join(self.periods)}); "
                 f"the data have {found}"
             )
 
@@ -164,7 +166,7 @@ def train_classifier(
     fitted = train_network(samples, config, watch=watch)
     return SpeciesClassifier(
         fitted=fitted,
-        months=calendar_months(samples.months),
+        periods=calendar_positions(samples.periods),
         classes=samples.classes,
         colours=tuple(colours),
         sample_fingerprint=samples.fingerprint,
@@ -179,7 +181,3 @@ def code_version() -> str:
         return version("canopycube")
     except PackageNotFoundError:
         return "not installed"
-
-
-def _month_list(months: tuple[int, ...]) -> str:
-    return " ".join(f"{month:02d}" for month in months)

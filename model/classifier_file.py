@@ -27,7 +27,7 @@ from model.train import Fitted
 if TYPE_CHECKING:
     from model.classifier import SpeciesClassifier
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the layout; a reader of another version refuses."""
 
 JSON_NAME = "classifier.json"
@@ -42,7 +42,7 @@ def describe(classifier: "SpeciesClassifier") -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "bands": list(classifier.required_bands),
-        "months": list(classifier.months),
+        "periods": list(classifier.periods),
         "classes": list(classifier.classes),
         "colours": list(classifier.colours),
         "mean": preparation.mean.tolist(),
@@ -131,7 +131,7 @@ def load(folder: Path) -> dict[str, Any]:
                 config=config,
                 epoch=int(content["epoch"]),
             ),
-            "months": tuple(int(month) for month in content["months"]),
+            "periods": tuple(str(period) for period in content["periods"]),
             "classes": tuple(str(name) for name in content["classes"]),
             "colours": tuple(str(colour) for colour in content["colours"]),
             "sample_fingerprint": str(content["samples"]),

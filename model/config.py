@@ -31,9 +31,9 @@ class TrainConfig:
     standardise: bool = True
     """Whether features are scaled to mean 0 and standard deviation 1 over clear training values."""
     mask_input: bool = True
-    """Whether each step carries one more channel: 1 where the month was clear, 0 where missing."""
+    """Whether each step carries one more channel: 1 where the period was clear, 0 where missing."""
     month_dropout: float = 0.1
-    """Chance that a clear month is hidden from the network in training, so that it learns to
+    """Chance that a clear period is hidden from the network in training, so that it learns to
     live with gaps; needs `mask_input`."""
     class_weights: ClassWeights = "root"
     """Weight of a class in the loss: all equal, or growing with rarity (1/sqrt(n) or 1/n)."""
@@ -79,7 +79,7 @@ class TrainConfig:
         if self.month_dropout > 0 and not self.mask_input:
             raise ConfigError(
                 f"month_dropout is {self.month_dropout!r} but mask_input is off: the network could "
-                "not tell a hidden month; set month_dropout to 0 or mask_input to true"
+                "not tell a hidden period; set month_dropout to 0 or mask_input to true"
             )
 
     def _refuse_wrong_types(self) -> None:

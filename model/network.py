@@ -55,7 +55,7 @@ class LSTMClassifier(nn.Module):
         """Return one unnormalised score per class.
 
         Read is the state after the last step; of a bidirectional network also the state of the
-        backward LSTM after its last step, which is the first month.
+        backward LSTM after its last step, which is the first period.
         """
         _, (state, _) = self.lstm(steps)  # (layer x direction, sample, hidden)
         directions = 1 + self.lstm.bidirectional

@@ -17,13 +17,13 @@ STORED_SCALE = np.float32(1e-4)
 """Physical value of one stored unit of a cube."""
 
 UNCLASSIFIED = 0
-"""Map value of a pixel with too few clear months; classes are numbered from 1."""
+"""Map value of a pixel with too few clear periods; classes are numbered from 1."""
 
 NO_CERTAINTY = 255
 """Confidence and margin of an unclassified pixel; the others have 0..100."""
 
-MOST_MONTHS = 254
-"""The largest number of clear months that is told apart from more."""
+MOST_PERIODS = 254
+"""The largest number of clear periods that is told apart from more."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +37,7 @@ class Prediction:
     margin: UInt8[np.ndarray, "y x"]
     """How far the second class is behind, in percent, rounded; 255 unclassified."""
     months_observed: UInt8[np.ndarray, "y x"]
-    """Number of clear months; 254 stands for 254 and more."""
+    """Number of clear periods; 254 stands for 254 and more."""
 
 
 def predict_block(
@@ -48,22 +48,22 @@ def predict_block(
     min_months: int = 1,
     threads: int = 1,
 ) -> Prediction:
-    """Classify every pixel that has at least `min_months` clear months.
+    """Classify every pixel that has at least `min_months` clear periods.
 
     `block` holds stored units (int16, 1e-4, nodata -32768) or physical ones (float32, NaN where
     not clear); `bands` names its second axis. A pixel's result depends neither on its neighbours
     nor on the shape of the block. Memory beyond the block and the result: one clear flag per
-    pixel and month, and one batch. Raises `ClassifierError`
-    for another number of months, `FeatureError` for a missing band.
+    pixel and period, and one batch. Raises `ClassifierError`
+    for another number of periods, `FeatureError` for a missing band.
     """
     times, _, rows, columns = block.shape
-    if times != len(classifier.months):
+    if times != len(classifier.periods):
         raise ClassifierError(
-            f"the classifier reads {len(classifier.months)} months, the block has {times}"
+            f"the classifier reads {len(classifier.periods)} periods, the block has {times}"
         )
     if min_months < 1:
         raise ValueError(
-            f"min_months is {min_months!r}; a pixel without a clear month has no class"
+            f"min_months is {min_months!r}; a pixel without a clear period has no class"
         )
     preparation = classifier.fitted.preparation
     chosen = _band_indices(classifier, bands)
@@ -92,8 +92,8 @@ def predict_block(
         class_value=value.reshape(shape),
         confidence=confidence.reshape(shape),
         margin=margin.reshape(shape),
-        # cut before it is narrowed: 256 months would wrap round to 0, and 255 is a map's nodata
-        months_observed=np.minimum(observed, MOST_MONTHS).astype(np.uint8).reshape(shape),
+        # cut before it is narrowed: 256 periods would wrap round to 0, and 255 is a map's nodata
+        months_observed=np.minimum(observed, MOST_PERIODS).astype(np.uint8).reshape(shape),
     )
 
 

@@ -18,9 +18,9 @@ LIMIT = 10.0
 class Preparation:
     """How reflectance becomes network input.
 
-    There is one mean and one standard deviation per feature, over all months: a statistic per
-    month would take the season out of the input (the signal), and would rest on few values in
-    cloudy months.
+    There is one mean and one standard deviation per feature, over all periods: a statistic per
+    period would take the season out of the input (the signal), and would rest on few values in
+    cloudy ones.
     """
 
     features: FeatureSet
@@ -86,8 +86,8 @@ class Preparation:
     ) -> Float32[np.ndarray, "sample time channel"]:
         """Return the network's input: no NaN in it.
 
-        A month that is not clear is 0 in every channel; a feature without a value in a clear
-        month (its formula has none) is 0, which is the mean if features are scaled.
+        A period that is not clear is 0 in every channel; a feature without a value in a clear
+        period (its formula has none) is 0, which is the mean if features are scaled.
         """
         clear = self.features.is_clear(reflectance, bands)
         values = (self.features.compute(reflectance, bands) - self.mean) / self.deviation

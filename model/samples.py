@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64, Integer
 
 from model.errors import SampleError
 from model.features import FeatureSet
-from model.months import calendar_months
+from model.periods import calendar_positions
 
 LARGEST_VALUE = 4.0
 """Nothing physical lies beyond: stored values end at 3.2767. More is a fill value or raw counts."""
@@ -21,11 +21,11 @@ class Samples:
     """Labelled sequences of one length, with what they must not be split across."""
 
     reflectance: Float32[np.ndarray, "sample time band"]
-    """Physical units (reflectance 0..1), NaN where the month was not clear."""
+    """Physical units (reflectance 0..1), NaN where the period was not clear."""
     bands: tuple[str, ...]
     """Names of the last axis, e.g. `B02`."""
-    months: tuple[str, ...]
-    """Names of the time axis, `YYYY-MM`, rising."""
+    periods: tuple[str, ...]
+    """Names of the time axis, rising: months `2022-03` or days `2022-03-01/2022-03-15`."""
     label: Int64[np.ndarray, "sample"]
     """Index into `classes`."""
     classes: tuple[str, ...]
@@ -41,10 +41,10 @@ class Samples:
             if len(getattr(self, name)) != count:
                 found = len(getattr(self, name))
                 raise SampleError(f"{count} sequences but {found} values of {name!r}")
-        wanted = (len(self.months), len(self.bands))
+        wanted = (len(self.periods), len(self.bands))
         if self.reflectance.shape[1:] != wanted:
             raise SampleError(
-                f"sequences have shape (time, band) {self.reflectance.shape[1:]!r}; months and "
+                f"sequences have shape (time, band) {self.reflectance.shape[1:]!r}; periods and "
                 f"bands name {wanted!r}"
             )
         if len(set(self.bands)) < len(self.bands) or len(set(self.classes)) < len(self.classes):
@@ -55,7 +55,7 @@ class Samples:
                 f"{len(self.classes)} classes allow 0 to {len(self.classes) - 1}"
             )
         try:
-            calendar_months(self.months)
+            calendar_positions(self.periods)
         except ValueError as error:
             raise SampleError(str(error)) from None
         self._refuse_unphysical()
@@ -68,7 +68,7 @@ class Samples:
         sample, time, band = (int(index) for index in np.argwhere(bad)[0])
         raise SampleError(
             f"{int(bad.sum())} values are not physical, first {self.reflectance[sample, time, band]}"
-            f" in sample {sample}, {self.months[time]}, {self.bands[band]}; expected reflectance "
+            f" in sample {sample}, {self.periods[time]}, {self.bands[band]}; expected reflectance "
             "0..1 with NaN where missing (no fill value, no raw counts)"
         )
 
@@ -78,7 +78,7 @@ class Samples:
         *,
         reflectance: Float32[np.ndarray, "sample time band"],
         bands: Sequence[str],
-        months: Sequence[str],
+        periods: Sequence[str],
         labels: Sequence[str],
         group: Integer[np.ndarray, "sample"],
         block: Integer[np.ndarray, "sample"],
@@ -101,7 +101,7 @@ class Samples:
         return cls(
             reflectance=reflectance,
             bands=tuple(bands),
-            months=tuple(months),
+            periods=tuple(periods),
             label=np.array([index_of[name] for name in names], np.int64),
             classes=known,
             group=group.astype(np.int64),
@@ -121,8 +121,8 @@ class Samples:
             block=self.block[index],
         )
 
-    def with_clear_months(self, features: FeatureSet, *, at_least: int = 1) -> "Samples":
-        """Return the samples that have `at_least` so many clear months for `features`."""
+    def with_clear_periods(self, features: FeatureSet, *, at_least: int = 1) -> "Samples":
+        """Return the samples that have `at_least` so many clear periods for `features`."""
         clear = features.is_clear(self.reflectance, self.bands).sum(axis=1)
         return self.take(np.flatnonzero(clear >= at_least).astype(np.int64))
 
@@ -136,7 +136,7 @@ class Samples:
     def fingerprint(self) -> str:
         """SHA-256 over every value and name, in hexadecimal: what a classifier was made from."""
         digest = hashlib.sha256()
-        for names in (self.bands, self.months, self.classes):
+        for names in (self.bands, self.periods, self.classes):
             digest.update("\x1f".join(names).encode() + b"\x1e")
         # NaN has many bit patterns; one of them stands for all.
         values = np.where(np.isnan(self.reflectance), np.float32(np.nan), self.reflectance)

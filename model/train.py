@@ -40,7 +40,7 @@ class Fitted:
         *,
         batch: int = BATCH,
     ) -> Float32[np.ndarray, "sample class"]:
-        """Return the probability of each class (a sample without a clear month gets one too)."""
+        """Return the probability of each class (a sample without a clear period gets one too)."""
         # In pieces, so that memory does not grow with the number of samples.
         pieces = [
             class_probability(
@@ -83,7 +83,7 @@ def fit(
     `report.best` of the last report is the result. `validation` must share no group with
     `samples`; it decides which epoch is kept and, with `config.patience`, when to stop. The
     caller's random state is left alone. Raises `SampleError` for no samples, samples without a
-    clear month, or validation of another shape; `FeatureError` for a missing band.
+    clear period, or validation of another shape; `FeatureError` for a missing band.
     """
     _refuse_unusable(samples, config)
     preparation = Preparation.learn(samples, config)
@@ -92,8 +92,10 @@ def fit(
     weights = torch.from_numpy(_class_weights(samples, config))
     held_out = None
     if validation is not None and len(validation):
-        if validation.classes != samples.classes or len(validation.months) != len(samples.months):
-            raise SampleError("validation samples have other classes or months than the training's")
+        if validation.classes != samples.classes or len(validation.periods) != len(samples.periods):
+            raise SampleError(
+                "validation samples have other classes or periods than the training's"
+            )
         held_out = (preparation.apply(validation.reflectance, validation.bands), validation.label)
 
     with torch.random.fork_rng(devices=[]):
@@ -142,11 +144,11 @@ def _refuse_unusable(samples: Samples, config: TrainConfig) -> None:
     if len(np.unique(samples.label)) < 2:
         raise SampleError(f"all samples are of class {samples.classes[samples.label[0]]!r}; "
                           "training needs two classes or more")  # fmt: skip
-    empty = len(samples) - len(samples.with_clear_months(config.features))
+    empty = len(samples) - len(samples.with_clear_periods(config.features))
     if empty:
         raise SampleError(
-            f"{empty} of {len(samples)} samples have no clear month; leave them out "
-            "(Samples.with_clear_months)"
+            f"{empty} of {len(samples)} samples have no clear period; leave them out "
+            "(Samples.with_clear_periods)"
         )
 
 
@@ -187,7 +189,7 @@ def _train_epoch(
         steps = inputs[chosen]  # (sample, time, channel)
         if config.month_dropout > 0:
             shown = torch.rand(steps.shape[:2]) >= config.month_dropout
-            steps = steps * shown[..., None]  # a hidden month looks like a missing one
+            steps = steps * shown[..., None]  # a hidden period looks like a missing one
         optimiser.zero_grad()
         loss = nn.functional.cross_entropy(network(steps), labels[chosen], weight=weights)
         loss.backward()  # type: ignore[no-untyped-call]

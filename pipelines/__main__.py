@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, text in {
         "plan": "say what a run will do, before it reads whole scenes",
-        "lock": "search the scenes anew and say what changed",
+        "lock": "search the scenes and keep them; --update searches anew and says what changed",
         "build": "make the data cube",
         "sample": "draw training sequences from the cube",
         "train": "score and train the classifier",
@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     }.items():
         command = _command(commands, name, text, _on_recipe(name))
         command.add_argument("recipe", type=Path, help="recipe file (TOML)")
+        if name == "lock":
+            command.add_argument("--update", action="store_true", help="ask the catalogue again")
         _overridable(command)
 
     demo = _command(commands, "demo", "simulate a forest and map its species", _demo)
@@ -118,7 +120,7 @@ def _on_recipe(step: str) -> Callable[[argparse.Namespace], Any]:
         recipe = read_recipe(options.recipe, tuple(options.overrides))
         # a wrong recipe is told before the seconds that these take to import
         from pipelines.progress import Reporter
-        from pipelines.report import plan_lines, summary
+        from pipelines.report import lock_lines, plan_lines, summary
         from pipelines.run import open_run
 
         with open_run(recipe, Reporter(is_quiet=options.json)) as run:
@@ -126,8 +128,8 @@ def _on_recipe(step: str) -> Callable[[argparse.Namespace], Any]:
                 found = run.describe()
                 _print_lines(options, plan_lines(found))
             elif step == "lock":
-                found = run.lock()
-                _print_tree(options, found)
+                found = run.lock(update=options.update)
+                _print_lines(options, lock_lines(found))
             else:
                 found = run.all() if step == "run" else getattr(run, step)()
                 _print_lines(options, summary(run.report))
@@ -155,18 +157,6 @@ def _demo(options: argparse.Namespace) -> Any:
 def _print_lines(options: argparse.Namespace, lines: list[str]) -> None:
     if not options.json:
         print("\n".join(lines))
-
-
-def _print_tree(options: argparse.Namespace, found: dict[str, Any]) -> None:
-    if options.json:
-        return
-    for key, value in found.items():
-        if isinstance(value, dict) and len(value) > 4:
-            print(f"{key}:")
-            for name, item in value.items():
-                print(f"  {name}: {item}")
-        else:
-            print(f"{key}: {value}")
 
 
 def _version() -> str:

@@ -1,8 +1,13 @@
 """A plan in, a finished cube out: one task per tile, whole shards written, each one recorded."""
 
+import itertools
+import os
+import random
 import shutil
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +15,35 @@ import numpy as np
 from dask.delayed import delayed
 from distributed import Client
 
-from cube.bands import NODATA
-from cube.errors import InputError
+from cube.cog import TRAFFIC
+from cube.errors import InputError, WorkFailedError
+from cube.finish import Finish
 from cube.ledger import Ledger, digest, fingerprint
-from cube.months import Month
-from cube.source import Composite, MonthSource
+from cube.periods import Period
+from cube.source import Composite, LostScene, PeriodSource
 from cube.spec import CubeSpec, Region
-from cube.store import count_files, create_cube, write_region
+from cube.store import CubeBlocks, clear_share, count_files, create_cube, write_region
 from pipelines.cluster import run_tasks
 from pipelines.plan import CubePlan
 from pipelines.progress import Reporter
+
+TILE_TRIES = 3
+"""Times a tile is begun when files that are there cannot be fetched, each request tried often."""
+
+_TILE_PAUSE = 10.0
+"""Seconds before a tile is begun again, at most; doubled each time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileDone:
+    """What a task says of the tile it has made."""
+
+    process: str
+    """Which process made it."""
+    before: tuple[int, int]
+    """Requests and bytes of that process when it began the tile."""
+    after: tuple[int, int]
+    """The same when it had done it."""
 
 
 def build_cube(
@@ -28,8 +52,9 @@ def build_cube(
     """Build what is missing of the cube at `path`; return what the report says of it.
 
     A run that was stopped goes on where it was; a tile with a record for these inputs is not
-    touched. Raises `InputError` for data that cannot be read, and leaves no cube behind in which
-    nothing is done; `WorkFailedError` if tiles failed.
+    touched, unless scenes were lost in it and more were lost than the plan allows. Raises
+    `InputError` for data that cannot be read, and leaves no cube behind in which nothing is done;
+    `WorkFailedError` if tiles failed, and if more scenes were lost than allowed.
     """
     started = time.perf_counter()
     is_new = not path.exists()
@@ -37,42 +62,103 @@ def build_cube(
     ledger = Ledger(store=path, inputs=plan.inputs)
     ledger.prepare()
     regions = plan.spec.regions()
-    pending = [
-        region
-        for region, record in ((region, ledger.record_of(region)) for region in regions)
-        if not record or record["files"] != count_files(path, region)
-    ]
+    pending = _pending(plan, path, ledger)
     build = delayed(build_tile, pure=False)
     tasks = {
-        region.id: build(path, plan.spec, plan.source, region, plan.inputs) for region in pending
+        region.id: build(path, plan.spec, plan.source, region, plan.inputs, plan.finish)
+        for region in pending
     }
+    done: list[TileDone] = []
     try:
         with reporter.bar("cube", len(regions)) as advance:
             advance(len(regions) - len(pending))
-            run_tasks(client, tasks, step="build", on_done=lambda tile, seconds: advance(note=tile))
+
+            def note(tile: str, one: TileDone) -> None:
+                done.append(one)
+                advance(note=tile)
+
+            run_tasks(client, tasks, step="build", on_done=note)
     except InputError:
         if is_new and not ledger.records():
             shutil.rmtree(path)
         raise
     records = ledger.records()
+    lost = lost_scenes(records)
+    _refuse_losses(lost, plan.allowed_losses)
     times, bands, height, width = plan.spec.shape
+    requests, received = _traffic(done)
     return {
         "path": str(path),
         "shape": {"time": times, "band": bands, "y": height, "x": width},
         "tiles": f"{len(records)} of {len(regions)}",
         "built_now": len(pending),
-        "empty_share_by_month": _empty_shares(plan.spec, records),
+        "lost_scenes": lost,
+        "empty_share_by_period": _empty_shares(plan.spec, records),
+        "requests": requests,
+        "bytes_read": received,
         "bytes": _size(path),
         "digest": cube_digest(records),
         "seconds": round(time.perf_counter() - started, 2),
     }
 
 
+def _pending(plan: CubePlan, path: Path, ledger: Ledger) -> list[Region]:
+    """Return the tiles that are to be made: without a record, without their files, or too lossy."""
+    records = {region: ledger.record_of(region) for region in plan.spec.regions()}
+    known = {region.id: record for region, record in records.items() if record}
+    is_too_lossy = len(lost_scenes(known)) > plan.allowed_losses
+    return [
+        region
+        for region, record in records.items()
+        if not record
+        or record["files"] != count_files(path, region)
+        or (is_too_lossy and record["lost"])
+    ]
+
+
+def lost_scenes(records: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the scenes that were left out of tiles: id, first reason, in how many tiles."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records.values():
+        for one in record["lost"]:
+            entry = found.setdefault(
+                one["scene"], {"scene": one["scene"], "reason": one["reason"], "tiles": 0}
+            )
+            entry["tiles"] += 1
+    return [found[scene] for scene in sorted(found)]
+
+
+def _refuse_losses(lost: list[dict[str, Any]], allowed: int) -> None:
+    if len(lost) <= allowed:
+        return
+    named = "; ".join(one["reason"] for one in lost[:3]) + ("; …" if len(lost) > 3 else "")
+    raise WorkFailedError(
+        f"build: {len(lost)} scenes were lost to broken files, {allowed} are allowed: {named}. "
+        "Running again tries their tiles anew; source.lost_scenes allows more"
+    )
+
+
+def _traffic(done: Iterable[TileDone]) -> tuple[int, int]:
+    """(requests, bytes) of all processes together, of files that are read directly."""
+    by_process: dict[str, list[TileDone]] = {}
+    for one in done:
+        by_process.setdefault(one.process, []).append(one)
+    totals = [
+        [
+            max(one.after[index] for one in tiles) - min(one.before[index] for one in tiles)
+            for index in (0, 1)
+        ]
+        for tiles in by_process.values()
+    ]
+    return sum(total[0] for total in totals), sum(total[1] for total in totals)
+
+
 def _empty_shares(spec: CubeSpec, records: Mapping[str, dict[str, Any]]) -> dict[str, float]:
-    """Return the share of the cube's pixels without a clear look, by month."""
+    """Return the share of the cube's pixels without a clear look, by period."""
     empty = np.sum([record["empty_pixels"] for record in records.values()], axis=0)
     total = spec.shape[2] * spec.shape[3]
-    return {str(month): int(count) / total for month, count in zip(spec.months, empty, strict=True)}
+    pairs = zip(spec.periods, empty, strict=True)
+    return {str(period): int(count) / total for period, count in pairs}
 
 
 def _size(store: Path) -> int:
@@ -90,42 +176,84 @@ def cube_digest(records: Mapping[str, dict[str, Any]]) -> str:
 
 
 def build_tile(
-    path: Path, spec: CubeSpec, source: MonthSource, region: Region, inputs: str
-) -> float:
-    """Make every month of one tile, write it, record it; return the seconds it took.
+    path: Path,
+    spec: CubeSpec,
+    source: PeriodSource,
+    region: Region,
+    inputs: str,
+    finish: Finish,
+) -> TileDone:
+    """Make every period of one tile, write it, record it.
 
-    Errors name the tile and the month.
+    Where files cannot be fetched the tile is begun again, `TILE_TRIES` times in all. Errors name
+    the tile and the period.
     """
-    started = time.perf_counter()
-    times, bands = len(spec.months), len(spec.bands)
-    reflectance = np.full((times, bands, region.height, region.width), NODATA, np.int16)
-    clear_count = np.zeros((times, region.height, region.width), np.uint16)
-    scenes: list[str] = []
-    for index, month in enumerate(spec.months):
-        composite = _composite(source, month, spec, region)
-        reflectance[index], clear_count[index] = composite.reflectance, composite.clear_count
-        scenes += composite.scenes
+    started, before = time.perf_counter(), (TRAFFIC.requests, TRAFFIC.received)
+    for tries in itertools.count(1):
+        try:
+            blocks, composites = _blocks(spec, source, region)
+            break
+        except WorkFailedError:
+            if tries == TILE_TRIES:
+                raise
+            time.sleep(random.uniform(0, _TILE_PAUSE * 2 ** (tries - 1)))
+    blocks = finish.apply(blocks, periods=spec.periods, bands=spec.bands)
     ledger = Ledger(store=path, inputs=inputs)
     ledger.forget_others(region)
-    write_region(path, region, reflectance, clear_count)
-    seconds = round(time.perf_counter() - started, 3)
+    write_region(path, region, blocks)
     ledger.record(
         region,
         {
-            "digest": digest(reflectance),
+            "digest": digest(*blocks.layers.values()),
+            "reflectance_digest": digest(blocks.reflectance),
             "files": count_files(path, region),
-            "scenes": scenes,
-            "empty_pixels": (clear_count == 0).sum(axis=(1, 2)).tolist(),
-            "seconds": seconds,
+            "scenes": [scene for composite in composites for scene in composite.scenes],
+            "lost": [
+                {"scene": one.scene, "reason": one.reason}
+                for composite in composites
+                for one in composite.lost
+            ],
+            "empty_pixels": (blocks.clear_count == 0).sum(axis=(1, 2)).tolist(),
+            "seconds": round(time.perf_counter() - started, 3),
         },
     )
-    return seconds
+    return TileDone(
+        process=f"{socket.gethostname()} {os.getpid()}",
+        before=before,
+        after=(TRAFFIC.requests, TRAFFIC.received),
+    )
 
 
-def _composite(source: MonthSource, month: Month, spec: CubeSpec, region: Region) -> Composite:
-    place = f"tile {region.id}, {month}"
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """What a composite says of its scenes; kept without its pixels."""
+
+    scenes: tuple[str, ...]
+    lost: tuple[LostScene, ...]
+
+
+def _blocks(spec: CubeSpec, source: PeriodSource, region: Region) -> tuple[CubeBlocks, list[_Told]]:
+    """(the pixels of a tile, what each of its composites was made of)."""
+    blocks = CubeBlocks.empty(len(spec.periods), len(spec.bands), region.height, region.width)
+    told = []
+    for index, period in enumerate(spec.periods):
+        composite = _composite(source, period, spec, region)
+        blocks.reflectance[index] = composite.reflectance
+        blocks.clear_count[index] = composite.clear_count
+        blocks.clear_share[index] = clear_share(
+            composite.clear_count, composite.seen_count, has_lost=bool(composite.lost)
+        )
+        blocks.mean_day[index] = composite.mean_day
+        told.append(_Told(scenes=composite.scenes, lost=composite.lost))
+    return blocks, told
+
+
+def _composite(source: PeriodSource, period: Period, spec: CubeSpec, region: Region) -> Composite:
+    place = f"tile {region.id}, {period}"
     try:
-        return source.composite(month, region.window(spec.geobox), spec.bands)
+        return source.composite(period, region.window(spec.geobox), spec.bands)
+    except WorkFailedError as error:
+        raise WorkFailedError(f"{place}: {error}") from None
     except InputError as error:
         # without its cause: what GDAL raises does not survive the way back from a worker
         raise InputError(f"{place}: {error}") from None

@@ -40,11 +40,17 @@ def reference_options(section: ReferenceSection, sampling: SamplingSection) -> R
 
 
 def check_reference(recipe: Recipe, geobox: GeoBox) -> None:
-    """Refuse labels that cannot be used on the grid `geobox`, and colours of no class.
+    """Refuse labels that cannot be used on the grid `geobox`, colours of no class, acquisitions.
 
     Raises `InputError`.
     """
     assert recipe.reference is not None  # the caller asks only for recipes with one
+    if recipe.months.step == "acquisition":
+        raise InputError(
+            "months.step = 'acquisition' gives dates that do not come again in another year, so no "
+            "classifier can be trained on them\nset months.step to periods of the calendar, or "
+            "take [reference] out of the recipe"
+        )
     reference = read_reference(reference_options(recipe.reference, recipe.sampling), geobox)
     if len(reference.counts) > MOST_CLASSES:
         raise InputError(

@@ -25,11 +25,11 @@ def classify(cube: xr.Dataset, classifier: str | Path, *, min_months: int = 1) -
 
     `cube` comes from `open_cube` (or a part of it in y and x); `classifier` is the folder of a
     trained classifier. Returns (y, x) variables: `species` uint8 (0 where fewer than `min_months`
-    months are clear, else the number of the class), `confidence` and `margin` float32 0..1, NaN
+    periods are clear, else the number of the class), `confidence` and `margin` float32 0..1, NaN
     where unclassified, and `months_observed` float32. `species.attrs` has CF flag meanings.
 
     Raises `InputError` if the cube lacks the dims, `ClassifierError` if the classifier cannot be
-    read or does not fit the cube's bands and months.
+    read or does not fit the cube's bands and periods.
     """
     reflectance = cube["reflectance"]
     if reflectance.dims != ("time", "band", "y", "x"):
@@ -39,8 +39,9 @@ def classify(cube: xr.Dataset, classifier: str | Path, *, min_months: int = 1) -
     folder = Path(classifier)
     loaded = load_once(folder, classifier_stamp(folder))
     bands = tuple(str(band) for band in reflectance["band"].values)
-    months = [str(time)[:7] for time in reflectance["time"].values.astype("datetime64[M]")]
-    loaded.check_cube(bands, months)
+    if "period" not in reflectance.coords:
+        raise InputError("the cube has no coordinate 'period'; open it with `open_cube`")
+    loaded.check_cube(bands, [str(period) for period in reflectance["period"].values])
     pixels = reflectance.chunk({"time": -1, "band": -1}).data
     layers = da.map_blocks(
         classify_block,

@@ -67,7 +67,7 @@ class MapJob:
     inputs: str
     """Fingerprint of all that decides the map's pixels and legend."""
     min_months: int
-    """Pixels with fewer clear months stay unclassified."""
+    """Pixels with fewer clear periods stay unclassified."""
     clip: bytes | None
     """WKB polygon in the cube's CRS; pixels whose centre is outside stay unclassified."""
 
@@ -95,7 +95,7 @@ def plan_map(
     spec = read_spec(cube)
     stamp = classifier_stamp(classifier)
     loaded = load_once(classifier, stamp)
-    loaded.check_cube(spec.bands, [str(month) for month in spec.months])
+    loaded.check_cube(spec.bands, [str(period) for period in spec.periods])
     classes = legend_of(loaded, colours)
     polygon = None if clip is None else shapely.to_wkb(clip.to_crs(spec.crs).geom)
     inputs = fingerprint(
@@ -259,7 +259,7 @@ def _map_tile(
 def _refuse_other_pixels(block: np.ndarray, job: MapJob, region: Region) -> None:
     """Refuse a tile of the cube that is not what was built: a lost object reads as nodata."""
     ledger = Ledger(store=job.cube, inputs=job.cube_inputs)
-    if ledger.record_of(region).get("digest") != digest(block):
+    if ledger.record_of(region).get("reflectance_digest") != digest(block):
         ledger.forget(region)
         raise WorkFailedError(f"the cube is not what was built here. {BUILD_ANEW}")
 

@@ -42,10 +42,11 @@ def summary(report: dict[str, Any]) -> list[str]:
     lines = []
     if cube := report.get("cube"):
         shape = " x ".join(f"{size} {dim}" for dim, size in cube["shape"].items())
-        lines.append(f"cube      {shape}, {_bytes(cube['bytes'])}, {cube['tiles']} tiles")
-        empty = [month for month, share in cube["empty_share_by_month"].items() if share == 1]
+        lines.append(f"cube      {shape}, {_bytes(cube['bytes'])}")
+        lines += _certificate(cube)
+        empty = [period for period, share in cube["empty_share_by_period"].items() if share == 1]
         if empty:
-            lines.append(f"          no clear look at all in {', '.join(empty)}")
+            lines.append(f"          no clear look at all in {_some(empty)}")
     if samples := report.get("samples"):
         counts = ", ".join(f"{name} {count}" for name, count in samples["by_class"].items())
         lines.append(
@@ -69,30 +70,83 @@ def summary(report: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _certificate(cube: dict[str, Any]) -> list[str]:
+    """Return how complete the cube is, each lost scene by name, and what was read for it."""
+    lost = cube["lost_scenes"]
+    lines = [f"          {cube['tiles']} tiles, {len(lost)} scenes lost"]
+    lines += [f"          lost in {_tiles(one['tiles'])}: {one['reason']}" for one in lost[:12]]
+    if len(lost) > 12:
+        lines.append(f"          and {len(lost) - 12} more; `canopycube build --json` names all")
+    if cube["requests"]:
+        lines.append(
+            f"          {cube['requests']:,} requests brought {_bytes(cube['bytes_read'])}"
+        )
+    return lines
+
+
+def _tiles(count: int) -> str:
+    return f"{count} tile" if count == 1 else f"{count} tiles"
+
+
 def plan_lines(found: dict[str, Any]) -> list[str]:
     """Return what `plan` tells people."""
     shape = " x ".join(f"{size} {dim}" for dim, size in found["shape"].items())
-    looks = found["looks_by_month"]
+    looks = found["looks_by_period"]
     lines = [
-        f"cube      {shape}, {found['resolution']:g} m, {found['crs']}, {found['months']}",
+        f"cube      {shape}, {found['resolution']:g} m, {found['crs']}, {found['periods']}",
         f"          bands {' '.join(found['bands'])}",
         f"          {_bytes(found['cube_bytes_uncompressed'])} before compression",
         f"work      {found['tiles']} tiles; a tile needs up to "
         f"{_bytes(found['peak_bytes_per_worker'])}, all workers {_bytes(found['peak_bytes'])}",
-        f"looks     {', '.join(f'{month} {count}' for month, count in looks.items() if count)}",
+        f"looks     {_some([f'{period} {count}' for period, count in looks.items() if count], 24)}",
     ]
-    if empty := found["months_without_scenes"]:
+    if empty := found["periods_without_scenes"]:
         lines.append(f"          no scene in {_some(empty)}")
     if "scenes" in found:
         dropped = found["scenes_dropped"]
+        lines += _reading_lines(found)
         lines.append(f"scenes    {found['scenes']} used, {len(dropped)} not; offsets:")
         lines += [f"          {count} x {reason}" for reason, count in found["offsets"].items()]
         lines += [f"          not used: {name}: {reason}" for name, reason in dropped.items()]
     return lines
 
 
-def _some(words: list[str]) -> str:
-    return ", ".join(words[:12]) + (f" and {len(words) - 12} more" if len(words) > 12 else "")
+def _reading_lines(found: dict[str, Any]) -> list[str]:
+    """Return what a build will ask of the provider."""
+    lines = [f"reading   {found['overpasses']} overpasses, from {found['provider']}"]
+    if found["requests"] is None:
+        lines.append("          requests and bytes are not known for this reader or these files")
+    elif found["requests"]:
+        lines.append(
+            f"          {found['requests']:,} requests for {_bytes(found['bytes_to_read'])}, "
+            f"{found['requests_for_headers']:,} of them for headers; tries that fail come on top"
+        )
+    if found["strips"] > 1:
+        lines.append(
+            f"          the fullest period takes {found['strips']} strips a tile, which reads "
+            "some blocks twice; a larger composite.buffer or smaller tiles do not"
+        )
+    return lines
+
+
+def lock_lines(found: dict[str, Any]) -> list[str]:
+    """Return what `lock` tells people."""
+    counts = f"{found['scenes']} scenes used, {found['dropped']} not"
+    if found["state"] == "kept":
+        return [f"{found['file']} stands: {counts}", "--update searches the catalogue anew"]
+    lines = [f"wrote {found['file']}: {counts}"]
+    if found["state"] == "made":
+        return lines
+    added, removed, changed = found["added"], found["removed"], found["changed"]
+    lines.append(f"{len(added)} added, {len(removed)} removed, {len(changed)} changed")
+    lines += [f"  added {name}" for name in added]
+    lines += [f"  removed {name}" for name in removed]
+    lines += [f"  changed {name}: {', '.join(fields)}" for name, fields in changed.items()]
+    return lines
+
+
+def _some(words: list[str], most: int = 12) -> str:
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
 def score_lines(scores: dict[str, Any]) -> list[str]:
@@ -127,10 +181,10 @@ def markdown(report: dict[str, Any]) -> str:
         ]
         lines += _class_table(training["scores"])
     if cube := report.get("cube"):
-        lines += ["", "## Pixels without a clear look, by month", ""]
-        lines += ["| month | share |", "|---|---|"]
+        lines += ["", "## Pixels without a clear look, by period", ""]
+        lines += ["| period | share |", "|---|---|"]
         lines += [
-            f"| {month} | {share:.1%} |" for month, share in cube["empty_share_by_month"].items()
+            f"| {period} | {share:.1%} |" for period, share in cube["empty_share_by_period"].items()
         ]
     return "\n".join(lines) + "\n"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cube.errors import InputError, WorkFailedError
 from cube.ledger import Ledger, fingerprint
-from pipelines.build_cube import build_cube, cube_digest
+from pipelines.build_cube import build_cube, cube_digest, lost_scenes
 from pipelines.cluster import connect
 from pipelines.plan import CubePlan, Layout, area_of, describe, plan_cube
 from pipelines.progress import Reporter
@@ -23,8 +23,6 @@ from pipelines.report import read_report, write_report
 
 if TYPE_CHECKING:
     from distributed import Client
-
-    from cube.stac import Scene
 
 SECTIONS = ("cube", "samples", "training", "map", "published", "run")
 """The report's sections, in the order in which they follow from each other."""
@@ -69,26 +67,49 @@ class Run:
         """Tiles that are worked on at once."""
         return self.recipe.cluster.workers or os.cpu_count() or 1
 
-    def lock(self) -> dict[str, Any]:
-        """Search the scenes anew; return which came, went and changed since the last search."""
-        before = _scenes_by_id(self.plan)
-        self._plan = self._make_plan(update_lock=True)
-        after = _scenes_by_id(self._plan)
+    def lock(self, *, update: bool = False) -> dict[str, Any]:
+        """Make the scene lock file; with `update` search anew even if it answers the recipe.
+
+        Returns which scenes came, went and changed. A file that cannot be read is made anew.
+        """
+        from cube.stac import SceneList, difference, read_scenes
+        from pipelines.scenelock import same_scenes
+
+        if self.recipe.source.kind == "stack":
+            raise InputError(
+                "source.kind = 'stack' has no catalogue to search; its scenes are source.files"
+            )
+        file = self.layout.scenes
+        before: SceneList | None = None
+        if file.exists():
+            try:
+                before = read_scenes(file)
+            except InputError as error:
+                self.reporter.say(f"{error}; it is made anew")
+        self._plan = self._make_plan(update_lock=update or before is None)
+        after = self._plan.scenes
+        assert after is not None  # a catalogue gives a list
+        is_kept = before is not None and not update and same_scenes(before, after)
+        changes = difference(before, after)
         return {
-            "scenes": len(after),
-            "added": sorted(set(after) - set(before)),
-            "removed": sorted(set(before) - set(after)),
-            "changed": sorted(
-                name
-                for name in set(before) & set(after)
-                if before[name].identity != after[name].identity
-            ),
+            "file": str(file),
+            "state": "made" if before is None else "kept" if is_kept else "searched",
+            "scenes": len(after.scenes),
+            "dropped": len(after.dropped),
+            "added": list(changes.added),
+            "removed": list(changes.removed),
+            # what reading takes is no change of a scene
+            "changed": {
+                name: [field for field in fields if not field.startswith("cost.")]
+                for name, fields in changes.changed.items()
+            },
         }
 
     def describe(self) -> dict[str, Any]:
         """Return what a run will do, after checking labels and settings too."""
         self.check()
-        return describe(self.plan, self.workers)
+        is_one = self.recipe.cluster.kind == "threads"
+        return describe(self.plan, workers=self.workers, processes=1 if is_one else self.workers)
 
     def check(self) -> None:
         """Refuse labels and settings that cannot be used, before the hours of a build.
@@ -238,7 +259,10 @@ class Run:
         return found.startswith(self.report["training"]["fingerprint"])
 
     def _cube_records(self) -> dict[str, dict[str, Any]]:
-        """Return the ledger of the cube; `InputError` unless the cube is there and complete."""
+        """Return the ledger of the cube; `InputError` unless the cube is there and complete.
+
+        `WorkFailedError` if more scenes are lost in it than the recipe allows.
+        """
         if not self.layout.cube.exists():
             raise InputError(
                 f"there is no cube at {str(self.layout.cube)!r}; run `canopycube build` first"
@@ -249,6 +273,12 @@ class Run:
             raise InputError(
                 f"the cube has {len(records)} of {total} tiles for this recipe; "
                 "run `canopycube build` first"
+            )
+        lost, allowed = lost_scenes(records), self.plan.allowed_losses
+        if len(lost) > allowed:
+            raise WorkFailedError(
+                f"the cube was built without {len(lost)} scenes whose files are broken, {allowed} "
+                "are allowed; run `canopycube build` again, or raise source.lost_scenes"
             )
         return records
 
@@ -318,10 +348,6 @@ def _sole_user(folder: Path) -> Iterator[None]:
                 # nothing was made: leave no trace
                 (folder / ".lock").unlink()
                 folder.rmdir()
-
-
-def _scenes_by_id(plan: CubePlan) -> "dict[str, Scene]":
-    return {} if plan.scenes is None else {scene.id: scene for scene in plan.scenes.scenes}
 
 
 def peak_memory_mb() -> int:

@@ -48,7 +48,7 @@ def load_samples(path: Path) -> Samples:
     return Samples.from_names(
         reflectance=samples["reflectance"].transpose("sample", "time", "band").values,
         bands=tuple(str(band) for band in samples["band"].values),
-        months=tuple(str(time)[:7] for time in samples["time"].values.astype("datetime64[M]")),
+        periods=tuple(str(period) for period in samples["period"].values),
         labels=samples["label"].values.tolist(),
         group=np.unique(samples["group"].values.astype(str), return_inverse=True)[1],
         block=np.unique(samples["block"].values.astype(str), return_inverse=True)[1],

@@ -169,7 +169,7 @@ def test_the_notebooks_made_one_whole_run(executed: dict[str, Any], workplace: P
     report = read_report(workplace / "forest-year" / "report.json")
     assert {"cube", "samples", "training", "map", "published", "run"} <= set(report)
     assert report["cube"]["tiles"] == "4 of 4"
-    assert report["cube"]["empty_share_by_month"]["2022-07"] == 1
+    assert report["cube"]["empty_share_by_period"]["2022-07"] == 1
     splits = {entry["split"] for entry in report["training"]["scores"]["entries"]}
     assert splits == {"random", "grouped", "block"}
 

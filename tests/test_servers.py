@@ -6,12 +6,14 @@ import socket
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import rasterio
 from loopback import Asked, Fault, FaultPlan
 from rangeserver import RangeServer, range_process
+from stacserver import StacServer, served
 
 GRID = rasterio.Affine(10, 0, 0, 0, -10, 0)
 
@@ -116,7 +118,8 @@ def test_a_raster_and_many_readers(tmp_path):
     with RangeServer(tmp_path, faults=[Fault(kind="delay", seconds=0.05)]) as server:
 
         def read(number):
-            with rasterio.open(f"{server.url}/a.tif?{number}") as file:
+            quiet = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
+            with quiet, rasterio.open(f"{server.url}/a.tif?{number}") as file:
                 return file.read()
 
         with ThreadPoolExecutor(4) as pool:
@@ -142,3 +145,39 @@ def test_as_a_process(folder):
         assert ask(f"{url}/a.bin")[2].startswith(b"<!DOCTYPE")
         assert ask(f"{url}/a.bin", "bytes=1-2")[2] == b"\x01\x02"
         assert json.loads(ask(f"{url}/-/requests")[2])["statuses"] == {"200": 1, "206": 1}
+
+
+def test_items_of_a_folder_over_http(folder):
+    remote = "https://store.example/b.tif"
+    items = [
+        {
+            "id": name,
+            "collection": "c",
+            "properties": {"datetime": f"2023-01-0{day}T00:00:00Z", "cloud": day},
+            "geometry": {"type": "Point", "coordinates": [day, 0]},
+            "assets": {"a": {"href": href}, "b": {"href": remote}},
+        }
+        for day, (name, href) in enumerate(
+            [("x", "a.bin"), ("y", "./a.bin"), ("z", f"{folder}/a.bin")], start=1
+        )
+    ]
+    with RangeServer(folder) as files:
+        found = served(items, files.url, root=str(folder))
+        assert {item["assets"]["a"]["href"] for item in found} == {f"{files.url}/a.bin"}
+        assert {item["assets"]["b"]["href"] for item in found} == {remote}
+        assert ask(found[0]["assets"]["a"]["href"])[0] == 200
+    with StacServer(items, page=2) as server:
+
+        def ids(query):
+            page = json.loads(ask(f"{server.url}/search?{query}")[2])
+            return [item["id"] for item in page["features"]], page["links"]
+
+        first, (link,) = ids("")
+        assert first == ["z", "y"]
+        assert ids(link["href"].partition("?")[2]) == (["x"], [])
+        assert ids("bbox=0,-1,1.5,1")[0] == ["x"]
+        assert ids("datetime=2023-01-02T00:00:00Z/..")[0] == ["z", "y"]
+        assert ids("query=" + quote('{"cloud": {"lt": 3, "gt": 1}}'))[0] == ["y"]
+        assert ids("collections=d,e")[0] == []
+        assert ask(f"{server.url}/collections/c")[0] == 200
+        assert ask(f"{server.url}/collections/d")[0] == 404

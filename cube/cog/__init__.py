@@ -5,13 +5,17 @@ costs is known before it is read, and no thread waits for another. Only tiled Ge
 integer band, as archives publish them; anything else is `NotDirectError` and is read through GDAL.
 """
 
+from cube.cog.cache import KEPT_BYTES
 from cube.cog.errors import FileBrokenError, FileUnreachableError, NotDirectError
-from cube.cog.fetch import Fetcher, Meter, Patience, Signer, Unsigned
+from cube.cog.fetch import TRAFFIC, Fetcher, Meter, Patience, Signer, Unsigned
 from cube.cog.header import FIRST_BYTES, Cog, Headers, Level, read_header
-from cube.cog.read import Piece, pieces, read_window
+from cube.cog.read import PIECES, Piece, pieces, read_window
 
 __all__ = [
     "FIRST_BYTES",
+    "KEPT_BYTES",
+    "PIECES",
+    "TRAFFIC",
     "Cog",
     "Fetcher",
     "FileBrokenError",

@@ -98,6 +98,10 @@ class Meter:
             self.received += received
 
 
+TRAFFIC = Meter()
+"""All requests of this process, for whoever does not count apart."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fetcher:
     """Fetches ranges of one kind of file."""
@@ -106,7 +110,7 @@ class Fetcher:
     """When to give up."""
     signer: Signer = field(default_factory=Unsigned)
     """Signs addresses when they are asked for."""
-    meter: Meter = field(default_factory=Meter)
+    meter: Meter = field(default_factory=lambda: TRAFFIC)
     """Where requests are counted."""
     sleep: Callable[[float], object] = time.sleep
     """Waits; tests do not."""

@@ -18,9 +18,9 @@ from cube.cog.decode import CODECS
 from cube.cog.errors import FileBrokenError, FileUnreachableError, NotDirectError
 from cube.cog.fetch import Fetcher
 
-FIRST_BYTES = 32 * 1024
+FIRST_BYTES = 16 * 1024
 """Read at once: the directories of a 10,980-pixel band with 484 blocks and overviews need some
-10 KB, and GDAL writes them first."""
+10 KB, GDAL writes them first, and reads as much itself."""
 
 _MOST_BYTES = 8 * 1024 * 1024
 """A header longer than this is none of an image that we would read."""
@@ -70,6 +70,8 @@ class Cog:
     """Declared nodata value."""
     levels: tuple[Level, ...]
     """Full size first, then overviews from fine to coarse."""
+    length: int
+    """Bytes of the file."""
 
     def grid(self, level: int = 0) -> GeoBox:
         """Return the grid of a level."""
@@ -150,7 +152,7 @@ def read_header(href: str, fetcher: Fetcher) -> Cog:
             return _cog(pages, length)
     except (FileBrokenError, FileUnreachableError, NotDirectError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - a parser stumbles over foreign bytes in any way
+    except Exception as error:  # a parser stumbles over foreign bytes in any way
         raise FileBrokenError(f"the TIFF header is damaged: {str(error)[:120]}") from error
 
 
@@ -211,6 +213,7 @@ def _cog(pages: list[Any], length: int) -> Cog:
             transform=_transform(first.geotiff_tags),
             dtype=np.dtype(dtype).newbyteorder(first.parent.byteorder),
             nodata=_nodata(first),
+            length=length,
             levels=tuple(
                 sorted(
                     (_level(page, length) for page in levels),

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
+from cube.cog.cache import Pieces
 from cube.cog.decode import decode_block
-from cube.cog.fetch import Fetcher
+from cube.cog.fetch import Fetcher, is_http
 from cube.cog.header import Cog, Level
 
 _GAP = 16 * 1024
@@ -64,10 +65,21 @@ def read_window(
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     out = np.full(shape, 0 if cog.nodata is None else int(cog.nodata), cog.dtype.newbyteorder("="))
     for piece in pieces(image, rows, columns):
-        body = fetcher.fetch(href, piece.start, piece.stop)
+        body = _fetched(href, piece, fetcher)
         for place, block in _decoded(image, piece, body, cog.dtype):
             _put(out, block, place, image.block, (rows.start, columns.start))
     return out
+
+
+PIECES = Pieces()
+"""What this process has fetched over the network last."""
+
+
+def _fetched(href: str, piece: Piece, fetcher: Fetcher) -> bytes:
+    if not is_http(href):
+        return fetcher.fetch(href, piece.start, piece.stop)
+    key = (href, piece.start, piece.stop)
+    return PIECES.get(key, lambda: fetcher.fetch(href, piece.start, piece.stop))
 
 
 def _decoded(

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import rasterio
 from rasterio.errors import RasterioError, RasterioIOError
 
-from cube.errors import InputError, WorkFailedError
+from cube.cog import FileBrokenError, FileUnreachableError
+from cube.errors import SceneLostError, WorkFailedError
 from cube.stac.href import is_remote, without_query
 
 _DRIVERS = ("GTiff", "JP2OpenJPEG")
@@ -39,7 +40,7 @@ _TRANSIENT = re.compile(
 )
 
 
-class SceneReadError(InputError):
+class SceneReadError(SceneLostError):
     """A file of a scene is missing, corrupt, or no raster: reading it again would not help."""
 
 
@@ -52,15 +53,17 @@ def environment_options(hrefs: Iterable[str]) -> dict[str, Any]:
     return dict(_HTTP_OPTIONS if any(is_remote(href) for href in hrefs) else _FILE_OPTIONS)
 
 
-def raster_environment(hrefs: Iterable[str]) -> rasterio.Env:
+def raster_environment(
+    hrefs: Iterable[str], options: Mapping[str, str] | None = None
+) -> rasterio.Env:
     """Return the GDAL environment for reading `hrefs`, to be entered with `with`."""
-    return rasterio.Env(**environment_options(hrefs))
+    return rasterio.Env(**environment_options(hrefs), **(options or {}))
 
 
 @contextmanager
-def raster(href: str) -> Iterator[rasterio.DatasetReader]:
+def raster(href: str, options: Mapping[str, str] | None = None) -> Iterator[rasterio.DatasetReader]:
     """Open one file, if it is of a format we accept; raises what rasterio raises."""
-    with raster_environment([href]), _opened(href) as file:
+    with raster_environment([href], options), _opened(href) as file:
         yield file
 
 
@@ -101,9 +104,13 @@ def read_error(
         f"scene {scene_id!r}, asset {band}: {without_query(href)} cannot be read: "
         f"{cause.strip()[:300]}"
     )
-    if is_remote(href) and _TRANSIENT.search(cause):
+    if isinstance(error, FileUnreachableError):
         return SceneUnreachableError(text)
-    return SceneReadError(text)
+    if not isinstance(error, FileBrokenError) and is_remote(href) and _TRANSIENT.search(cause):
+        return SceneUnreachableError(text)
+    broken = SceneReadError(text)
+    broken.scene = scene_id
+    return broken
 
 
 READ_ERRORS: tuple[type[Exception], ...] = (RasterioError, RuntimeError, OSError)

@@ -80,7 +80,17 @@ def search_area(geobox: GeoBox) -> dict[str, Any]:
     every longitude lies in -180..180. Raises `InputError` for a grid without a CRS, and for one
     that is not on the globe.
     """
-    outline = window_outline(geobox)
+    parts = on_globe(window_outline(geobox))
+    if parts is None:
+        raise InputError(f"the grid lies at {window_outline(geobox).bounds}, which is not lon/lat")
+    return geojson(parts)
+
+
+def on_globe(outline: Polygon | MultiPolygon) -> Polygon | MultiPolygon | None:
+    """Return a continuous shape with every longitude in -180..180, cut where it crosses 180.
+
+    None for one without area there.
+    """
     parts = [
         translate(part, xoff=-turn)
         for turn in (-360.0, 0.0, 360.0)
@@ -90,8 +100,8 @@ def search_area(geobox: GeoBox) -> dict[str, Any]:
     ]
     parts = [part for part in parts if part.area > 0]  # none, or a line, where it only touches
     if not parts:
-        raise InputError(f"the grid lies at {outline.bounds}, which is not lon/lat")
-    return geojson(parts[0] if len(parts) == 1 else MultiPolygon(parts))
+        return None
+    return parts[0] if len(parts) == 1 else MultiPolygon(parts)
 
 
 def meets(first: Polygon | MultiPolygon, second: Polygon | MultiPolygon) -> bool:

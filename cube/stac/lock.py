@@ -1,42 +1,30 @@
-"""Scenes in, checked scenes out, and the lock file between a search and every later run."""
+"""Scenes in, scenes checked against their files out."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
-import numpy as np
 import rasterio
 import shapely
-from jaxtyping import Integer
 from rasterio.warp import transform_bounds
-from scipy.ndimage import binary_dilation
 
 from cube.bands import BANDS
-from cube.durable import replace_text
-from cube.errors import InputError
-from cube.radiometry import (
-    DARK_BANDS,
-    OffsetDecision,
-    OffsetReading,
-    OffsetSetting,
-    read_offset_from_pixels,
-    settle_offset,
-)
-from cube.stac.files import READ_ERRORS, file_stamp, raster, read_error
+from cube.cog import FileBrokenError, FileUnreachableError
+from cube.errors import InputError, WorkFailedError
+from cube.radiometry import OffsetDecision, OffsetSetting, check_product, settle_offset
+from cube.stac.cost import Reading
 from cube.stac.footprint import meets, unwrapped
+from cube.stac.header import read_file_header
+from cube.stac.neighbours import LookedAt, beside_neighbours
+from cube.stac.overview import coarse_classes, look_at, telling_bands
+from cube.stac.pixels import PixelReader
+from cube.stac.product import LARGEST_METADATA, ProductMetadata, read_product_offset
 from cube.stac.scene import SCL, Asset, DroppedScene, Scene, SceneList
+from cube.stac.sensors import SENSORS
 
-_FORMAT = "canopycube scenes 2"
-"""First field of every lock file; a reader refuses any other. 2: question, stamps of the files."""
-
-_SAMPLE_EDGE = 512
-"""Pixels along each side of the coarse look at a scene; a 10,980-pixel band has an overview near."""
-
-_SAMPLE_BANDS = 3
-"""Dark bands looked at: one is dark over water and vegetation alike, whichever the haze brightens."""
+_QUANTIFICATION = 10_000
+"""Counts of a reflectance of 1 that `cube.bands` takes for granted."""
 
 _THREADS = 8
 """Files opened at once; each costs a few requests of some kilobytes."""
@@ -47,78 +35,52 @@ def lock_scenes(
     *,
     bands: Sequence[str],
     offset: OffsetSetting = "check",
+    reader: PixelReader | None = None,
+    reading: Reading | None = None,
+    reads_metadata: bool = False,
     on_scene: Callable[[int, int], None] | None = None,
 ) -> SceneList:
     """Check scenes against their files, so that later runs can trust what the list says.
 
-    For `bands` and the scene classification, every file's header is read: its own geometry and
-    CRS replace what the item declared, and local files get their stamp. Unless `offset` is `metadata`, the radiometric
-    offset is read from dark pixels of a coarse overview and compared (`settle_offset`). A scene
-    without one of `bands` is dropped with its reason. Assets that are not asked for are left out.
+    For `bands` and the mask, every file's header is read: its own geometry and CRS replace what the
+    item declared, and local files get their stamp. A scene without one of `bands` is dropped with
+    its reason. Assets that are not asked for are left out.
 
-    `on_scene` is called with (done, total). Raises `InputError` for a missing or corrupt file, a
-    footprint that is not where the pixels are, an offset that pixels deny, and if no scene is
-    left; `WorkFailedError` where a server does not answer.
+    The radiometric offset of Sentinel-2 is checked in up to three ways, and `Scene.offset_reason`
+    tells what each said. If `reads_metadata`, the product's own metadata are fetched of scenes
+    that have some; they must not contradict the item. Unless
+    `offset` is `metadata`, dark pixels of a coarse overview are asked (`settle_offset`), and
+    where they cannot tell, settled scenes of the same ground near in time (`beside_neighbours`).
+
+    `reader` opens the files (by default, public ones directly). With `reading`, each scene is told
+    what reading it for that cube will take (`Scene.cost`). `on_scene` is called with (done, total). Raises `InputError` for a missing or corrupt file, a
+    footprint that is not where the pixels are, an offset that product, pixels or neighbours deny,
+    and if no scene is left; `WorkFailedError` where a server does not answer. Metadata that cannot
+    be fetched or read are told in the reason and stop nothing.
     """
     unknown = [band for band in bands if band not in BANDS]
     if unknown:
         raise InputError(f"bands {unknown} are not known; known are {', '.join(BANDS)}")
     scenes, dropped = _with_all(found, tuple(dict.fromkeys((*bands, SCL))))
-    locked: list[Scene] = []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for scene in pool.map(lambda scene: _locked(scene, bands, offset), scenes):
-            locked.append(scene)
-            if on_scene is not None:
-                on_scene(len(locked), len(scenes))
-    return replace(found, scenes=tuple(locked), dropped=(*found.dropped, *dropped))
-
-
-def write_scenes(path: Path, found: SceneList, *, question: str = "") -> None:
-    """Write the lock file, whole or not at all: JSON, one scene a line, no signature in it.
-
-    `question` is kept with it, for `read_scenes` to return; empty keeps the list's own.
-    """
-    lines = [json.dumps(scene.to_json(), allow_nan=False) for scene in found.scenes]
-    gone = [json.dumps({"id": d.id, "reason": d.reason}) for d in found.dropped]
-    text = (
-        f'{{"format": {json.dumps(_FORMAT)},\n"question": {json.dumps(question or found.question)},\n'
-        + '"scenes": [\n'
-        + ",\n".join(lines)
-        + '\n],\n"dropped": [\n'
-        + ",\n".join(gone)
-        + "\n]}\n"
+    lock = _Lock(
+        bands=tuple(bands),
+        offset=offset,
+        reader=reader or PixelReader(),
+        reading=reading,
+        reads_metadata=reads_metadata,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, text)
-
-
-def read_scenes(path: Path) -> SceneList:
-    """Read a lock file; raise `InputError` if it is missing, damaged, or something else."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"scene list {str(path)!r} does not exist; run `canopycube lock RECIPE`"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"scene list {str(path)!r} is no JSON: {error}") from error
-    if not isinstance(record, Mapping) or record.get("format") != _FORMAT:
-        raise InputError(
-            f"{str(path)!r} is no scene list of this version ({_FORMAT!r}); delete it or run "
-            "`canopycube lock RECIPE`"
-        )
-    try:
-        return SceneList(
-            scenes=tuple(Scene.from_json(scene) for scene in record["scenes"]),
-            dropped=tuple(
-                DroppedScene(id=str(d["id"]), reason=str(d["reason"])) for d in record["dropped"]
-            ),
-            question=str(record["question"]),
-        )
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"scene list {str(path)!r} is damaged ({error!r}); run `canopycube lock RECIPE`"
-        ) from error
+    looked_at: list[LookedAt] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for scene in pool.map(lock.looked_at, scenes):
+            looked_at.append(scene)
+            if on_scene is not None:
+                on_scene(len(looked_at), len(scenes))
+    settled = beside_neighbours(looked_at, setting=offset)
+    locked = [
+        replace(one.scene, offset=counts, offset_reason=reason)
+        for one, (counts, reason) in zip(looked_at, settled, strict=True)
+    ]
+    return replace(found, scenes=tuple(locked), dropped=(*found.dropped, *dropped))
 
 
 def _with_all(found: SceneList, names: tuple[str, ...]) -> tuple[list[Scene], list[DroppedScene]]:
@@ -135,57 +97,82 @@ def _with_all(found: SceneList, names: tuple[str, ...]) -> tuple[list[Scene], li
     return kept, dropped
 
 
-def _locked(scene: Scene, bands: Sequence[str], setting: OffsetSetting) -> Scene:
-    telling = [] if setting == "metadata" else _telling_bands(scene, bands)
-    names = list(dict.fromkeys((*bands, SCL, *telling)))
-    headers = {name: _header(scene, name) for name in names}
-    codes = {epsg for epsg, _ in headers.values()}
-    if len(codes) > 1:
-        raise InputError(f"scene {scene.id!r} has files of several CRS: {sorted(codes)}")
-    epsg = codes.pop()
-    _refuse_lying_footprint(scene, epsg, headers[SCL][1])
-    decision = OffsetDecision(offset=scene.offset, reason=scene.offset_reason)
-    if telling:
-        reading = _reading(scene, telling, {name: asset for name, (_, asset) in headers.items()})
-        decision = settle_offset(decision, reading, setting=setting, scene_id=scene.id)
-    wanted = {*bands, SCL}
-    return replace(
-        scene,
-        epsg=epsg,
-        assets={name: asset for name, (_, asset) in headers.items() if name in wanted},
-        offset=decision.offset,
-        offset_reason=decision.reason,
-        is_locked=True,
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Lock:
+    """How scenes are checked."""
+
+    bands: tuple[str, ...]
+    """Bands of the cube."""
+    offset: OffsetSetting
+    """As `lock_scenes`, like all below."""
+    reader: PixelReader
+    reading: Reading | None
+    reads_metadata: bool
+
+    def looked_at(self, scene: Scene) -> LookedAt:
+        """Check one scene by itself."""
+        asks_pixels = SENSORS[scene.sensor].has_offset and self.offset != "metadata"
+        telling = telling_bands(scene, self.bands) if asks_pixels else []
+        wanted = (*self.bands, SCL)
+        headers = {
+            name: read_file_header(self.reader, scene, name)
+            for name in dict.fromkeys((*wanted, *telling))
+        }
+        codes = {header.epsg for header in headers.values()}
+        if len(codes) > 1:
+            raise InputError(f"scene {scene.id!r} has files of several CRS: {sorted(codes)}")
+        epsg = codes.pop()
+        _refuse_lying_footprint(scene, epsg, headers[SCL].asset)
+        decision = self._beside_product(scene)
+        classes = (
+            coarse_classes(self.reader, scene, headers[SCL]) if telling or self.reading else None
+        )
+        reading, look = (
+            look_at(self.reader, scene, telling, headers, classes)
+            if telling and classes is not None
+            else ("undecided", None)
+        )
+        if telling:
+            decision = settle_offset(decision, reading, setting=self.offset, scene_id=scene.id)
+        checked = replace(
+            scene,
+            epsg=epsg,
+            assets={name: headers[name].asset for name in wanted},
+            offset=decision.offset,
+            offset_reason=decision.reason,
+            is_locked=True,
+        )
+        if self.reading is not None and classes is not None:
+            direct = {name: header.cog for name, header in headers.items() if header.cog}
+            cost = self.reading.cost(checked, direct, classes)
+            checked = replace(checked, cost=asdict(cost))
+        return LookedAt(scene=checked, reading=reading, look=look)
+
+    def _beside_product(self, scene: Scene) -> OffsetDecision:
+        """Return the item's decision with what the product's own metadata say of it."""
+        decision = OffsetDecision(offset=scene.offset, reason=scene.offset_reason)
+        if not self.reads_metadata or not scene.metadata_href:
+            return decision
+        try:
+            body = self.reader.fetcher.whole(scene.metadata_href, most=LARGEST_METADATA)
+            product = read_product_offset(body)
+            product_offset = product.offset
+        except (InputError, WorkFailedError, FileBrokenError, FileUnreachableError) as error:
+            text = re.sub(r"\?[^\s'\"]*", "", str(error))[:200]  # an address may carry a signature
+            why = f"product metadata not readable: {text}"
+            return replace(decision, reason=f"{decision.reason}; {why}")
+        _refuse_other_product(scene, product)
+        check_product(scene_id=scene.id, baseline=scene.baseline, product_offset=product_offset)
+        return replace(decision, reason=f"{decision.reason}; product states {product_offset}")
 
 
-def _telling_bands(scene: Scene, bands: Sequence[str]) -> list[str]:
-    """Dark bands to look at: those of the cube if it has any, else others of the scene."""
-    ours = [name for name in DARK_BANDS if name in bands]
-    others = [name for name in DARK_BANDS if name in scene.assets and name not in ours]
-    return ours[:_SAMPLE_BANDS] or others[:_SAMPLE_BANDS]
-
-
-def _header(scene: Scene, name: str) -> tuple[int, Asset]:
-    """(EPSG code, asset with the file's own geometry) of one file."""
-    asset = scene.assets[name]
-    try:
-        with raster(asset.href) as file:
-            epsg = file.crs.to_epsg() if file.crs else None
-            found = (file.transform, file.shape, file.nodata, file.count, file.dtypes[0])
-        stamp = file_stamp(asset.href)
-    except READ_ERRORS as error:
-        raise read_error(error, scene_id=scene.id, band=name, href=asset.href) from error
-    transform, shape, nodata, count, dtype = found
-    owner = f"scene {scene.id!r}, asset {name}"
-    if epsg is None:
-        raise InputError(f"{owner}: the file has no CRS with an EPSG code")
-    if count != 1 or dtype not in ("uint8", "uint16"):
-        raise InputError(f"{owner}: the file has {count} bands of {dtype}; expected one of uint16")
-    if nodata not in (0, None):
-        raise InputError(f"{owner}: the file's nodata is {nodata}; a product has 0")
-    a, b, c, d, e, f = (float(number) for number in transform[:6])
-    return epsg, replace(asset, transform=(a, b, c, d, e, f), shape=shape, stamp=stamp)
+def _refuse_other_product(scene: Scene, product: ProductMetadata) -> None:
+    if product.baseline != scene.baseline or product.quantification != _QUANTIFICATION:
+        raise InputError(
+            f"scene {scene.id!r}: its product metadata are of baseline {product.baseline} with "
+            f"{product.quantification} counts to 1, its item of {scene.baseline} with "
+            f"{_QUANTIFICATION}; leave the scene out"
+        )
 
 
 def _refuse_lying_footprint(scene: Scene, epsg: int, asset: Asset) -> None:
@@ -200,38 +187,3 @@ def _refuse_lying_footprint(scene: Scene, epsg: int, asset: Asset) -> None:
             f"scene {scene.id!r}: its footprint is not where its pixels are "
             f"({west:.2f}, {south:.2f}, {east:.2f}, {north:.2f}); leave the scene out"
         )
-
-
-def _reading(scene: Scene, bands: list[str], assets: Mapping[str, Asset]) -> OffsetReading:
-    """Ask the pixels of a coarse overview, far from where the sensor saw nothing."""
-    if len({_extent(assets[name]) for name in (*bands, SCL)}) > 1:
-        return "undecided"
-    edges = [assets[name].shape or (0, 0) for name in (*bands, SCL)]
-    shape = (
-        min(_SAMPLE_EDGE, *(rows for rows, _ in edges)),
-        min(_SAMPLE_EDGE, *(columns for _, columns in edges)),
-    )
-    scl = _overview(scene, SCL, assets, shape)
-    counts = np.stack([_overview(scene, name, assets, shape) for name in bands])
-    # an overview can mix nodata (0) into the pixels beside it, and so darken them
-    is_inside = ~binary_dilation((scl == 0) | (counts == 0).any(axis=0), iterations=2)
-    return read_offset_from_pixels(counts[:, is_inside], scl[is_inside])
-
-
-def _extent(asset: Asset) -> tuple[int, ...]:
-    assert asset.transform is not None
-    assert asset.shape is not None
-    bounds = rasterio.transform.array_bounds(*asset.shape, rasterio.Affine(*asset.transform))
-    return tuple(round(edge) for edge in bounds)
-
-
-def _overview(
-    scene: Scene, name: str, assets: Mapping[str, Asset], shape: tuple[int, int]
-) -> Integer[np.ndarray, "y x"]:
-    href = assets[name].href
-    try:
-        with raster(href) as file:
-            pixels: Any = file.read(1, out_shape=shape)
-    except READ_ERRORS as error:
-        raise read_error(error, scene_id=scene.id, band=name, href=href) from error
-    return np.asarray(pixels)

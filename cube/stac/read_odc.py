@@ -1,6 +1,5 @@
 """One scene and a window in, counts out: pixels through odc-stac."""
 
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 import numpy as np
 import odc.stac
 import pystac
-from jaxtyping import UInt16
+from jaxtyping import Integer
 from odc.geo.geobox import GeoBox
 
 from cube.stac.files import READ_ERRORS, raster_environment, read_error
+from cube.stac.pixels import dtype_of, nodata_of
 from cube.stac.scene import Scene
 
 _PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
@@ -19,43 +19,40 @@ _RASTER = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"
 
 
 def read_native(
-    scene: Scene, names: Sequence[str], window: GeoBox
-) -> UInt16[np.ndarray, "band y x"]:
-    """Read assets of one scene at `window`, which lies on their own grid; 0 is nodata.
+    scene: Scene, name: str, window: GeoBox, options: dict[str, str]
+) -> Integer[np.ndarray, "y x"]:
+    """Read one asset of a scene at `window`, which lies on its own grid.
 
-    A file that cannot be read raises `SceneReadError` or `SceneUnreachableError`; it never becomes
-    nodata.
+    What GDAL could not get is asked for once more. A file that cannot be read raises
+    `SceneReadError` or `SceneUnreachableError`; it never becomes nodata.
     """
     with suppress(*READ_ERRORS):
-        return _load(scene, names, window)
-    # odc-stac does not say which file failed: read one by one, which is also a second try
-    return np.concatenate([_load_one(scene, name, window) for name in names])
-
-
-def _load_one(scene: Scene, name: str, window: GeoBox) -> UInt16[np.ndarray, "1 y x"]:
+        return _load(scene, name, window, options)
     try:
-        return _load(scene, [name], window)
+        return _load(scene, name, window, options)
     except READ_ERRORS as error:
         href = scene.assets[name].href
         raise read_error(error, scene_id=scene.id, band=name, href=href) from error
 
 
-def _load(scene: Scene, names: Sequence[str], window: GeoBox) -> UInt16[np.ndarray, "band y x"]:
-    with raster_environment(scene.assets[name].href for name in names):
+def _load(
+    scene: Scene, name: str, window: GeoBox, options: dict[str, str]
+) -> Integer[np.ndarray, "y x"]:
+    with raster_environment([scene.assets[name].href], options):
         loaded = odc.stac.load(
-            [_item(scene, names)],
-            bands=list(names),
+            [_item(scene, name)],
+            bands=[name],
             geobox=window,
             chunks=None,
-            dtype="uint16",
-            nodata=0,
+            dtype=dtype_of(scene, name),
+            nodata=nodata_of(scene, name),
             resampling="nearest",
             fail_on_error=True,
         )
-    return np.stack([loaded[name].values[0] for name in names])  # (band, y, x)
+    return np.asarray(loaded[name].values[0])
 
 
-def _item(scene: Scene, names: Sequence[str]) -> pystac.Item:
+def _item(scene: Scene, name: str) -> pystac.Item:
     """Return the little of an item that odc-stac needs, with the file's own geometry in it."""
     item = pystac.Item(
         id=scene.id,
@@ -65,10 +62,10 @@ def _item(scene: Scene, names: Sequence[str]) -> pystac.Item:
         properties={"proj:code": f"EPSG:{scene.epsg}"},
         stac_extensions=[_PROJECTION, _RASTER],
     )
-    for name in names:
-        asset = scene.assets[name]
-        fields: dict[str, Any] = {"raster:bands": [{"data_type": "uint16", "nodata": 0}]}
-        if asset.transform is not None and asset.shape is not None:
-            fields |= {"proj:transform": list(asset.transform), "proj:shape": list(asset.shape)}
-        item.add_asset(name, pystac.Asset(href=asset.href, roles=["data"], extra_fields=fields))
+    asset = scene.assets[name]
+    kind = {"data_type": dtype_of(scene, name).name, "nodata": nodata_of(scene, name)}
+    fields: dict[str, Any] = {"raster:bands": [kind]}
+    if asset.transform is not None and asset.shape is not None:
+        fields |= {"proj:transform": list(asset.transform), "proj:shape": list(asset.shape)}
+    item.add_asset(name, pystac.Asset(href=asset.href, roles=["data"], extra_fields=fields))
     return item

@@ -4,37 +4,33 @@ stackstac 0.5.1 does not know `proj:code` (stackstac#262) and guesses a grid of 
 everything, so it gets plain dicts with `proj:epsg` and an explicit CRS, resolution and extent.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import dask
 import numpy as np
 import stackstac
-from jaxtyping import UInt16
+from jaxtyping import Integer
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from stackstac.rio_reader import DEFAULT_GDAL_ENV
 
 from cube.errors import InputError
 from cube.stac.files import READ_ERRORS, environment_options, read_error
+from cube.stac.pixels import dtype_of, nodata_of
 from cube.stac.scene import Scene
 
 
 def read_native(
-    scene: Scene, names: Sequence[str], window: GeoBox
-) -> UInt16[np.ndarray, "band y x"]:
-    """Read assets of one scene at `window`, which lies on their own grid; 0 is nodata.
+    scene: Scene, name: str, window: GeoBox, more: dict[str, str]
+) -> Integer[np.ndarray, "y x"]:
+    """Read one asset of a scene at `window`, which lies on its own grid.
 
     The same contract as `cube.stac.read_odc.read_native`. Raises `InputError` besides for files
     that are not north-up, which stackstac cannot describe.
     """
-    return np.concatenate([_load_one(scene, name, window) for name in names])
-
-
-def _load_one(scene: Scene, name: str, window: GeoBox) -> UInt16[np.ndarray, "1 y x"]:
     href = scene.assets[name].href
     epsg, width, height = _north_up(scene.id, window)
-    options = environment_options([href])
+    options = environment_options([href]) | more
     box = window.boundingbox
     stack = stackstac.stack(
         [_item(scene, name)],
@@ -45,8 +41,8 @@ def _load_one(scene: Scene, name: str, window: GeoBox) -> UInt16[np.ndarray, "1 
         snap_bounds=False,
         resampling=Resampling.nearest,
         chunksize=-1,
-        dtype=np.dtype("uint16"),
-        fill_value=np.uint16(0),
+        dtype=dtype_of(scene, name),
+        fill_value=dtype_of(scene, name).type(nodata_of(scene, name)),
         rescale=False,
         xy_coords="center",
         errors_as_nodata=(),
@@ -56,17 +52,15 @@ def _load_one(scene: Scene, name: str, window: GeoBox) -> UInt16[np.ndarray, "1 
     )
     try:
         with dask.config.set(scheduler="synchronous"):
-            counts = stack.values[0]
+            counts = np.asarray(stack.values[0, 0])
     except READ_ERRORS as error:
         raise read_error(error, scene_id=scene.id, band=name, href=href) from error
     return _checked(counts, window)
 
 
-def _checked(
-    counts: UInt16[np.ndarray, "band y x"], window: GeoBox
-) -> UInt16[np.ndarray, "band y x"]:
-    if counts.shape[1:] != window.shape:
-        raise RuntimeError(f"stackstac gave {counts.shape[1:]} pixels for a window {window.shape}")
+def _checked(counts: Integer[np.ndarray, "y x"], window: GeoBox) -> Integer[np.ndarray, "y x"]:
+    if counts.shape != window.shape:
+        raise RuntimeError(f"stackstac gave {counts.shape} pixels for a window {window.shape}")
     return counts
 
 

@@ -10,10 +10,12 @@ import numpy as np
 
 from cube.errors import InputError
 from cube.ledger import fingerprint
-from cube.months import Month
+from cube.stac.sensors import SENSORS
 
 SCL = "SCL"
-"""Name of the scene classification among a scene's assets (it is no band of a cube)."""
+"""Name of the mask among a scene's assets, whichever the sensor (it is no band of a cube): the scene
+classification of Sentinel-2, QA_PIXEL of Landsat, Fmask of HLS. `Sensor.classes_of` makes scene
+classes of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,10 @@ class Asset:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One granule of one acquisition, independent of the provider it came from."""
+    """One granule of one acquisition, independent of the provider it came from.
+
+    A count of a band is worth `gain * count + bias` stored units (`Sensor.calibration`).
+    """
 
     id: str
     """Id of the STAC item."""
@@ -44,11 +49,12 @@ class Scene:
     """Sensing time as the provider states it, in UTC."""
     overpass: str
     """Satellite and start of the datatake, e.g. `S2A_20230628T070631`: the same for every tile,
-    zone and reprocessing of one pass, with every provider."""
+    zone and reprocessing of one pass, with every provider. Landsat: `L08-028_20200114T170517`, a
+    path and when it is crossed in theory; HLS: `HLS-S2A_20210101T120000`, the local solar date."""
     tile: str
-    """MGRS tile, e.g. `33TWL`."""
+    """MGRS tile, e.g. `33TWL`; of Landsat path and row, e.g. `028030`."""
     baseline: str
-    """Processing baseline, e.g. `05.09`."""
+    """Processing baseline, e.g. `05.09`; of Landsat the collection, `02`; of HLS the version, `2.0`."""
     version: tuple[str, str]
     """Generation time (ISO, empty if unknown) and sequence number of the product: what decides
     between two products of one baseline."""
@@ -62,13 +68,19 @@ class Scene:
     assets: Mapping[str, Asset] = field(repr=False)
     """By canonical band name, and `SCL`."""
     offset: int
-    """Counts to add to reflectance: 0 or -1000."""
+    """Counts to add to reflectance: 0 or -1000; of other sensors than Sentinel-2 always 0."""
     offset_reason: str
     """Why that offset: which fields, and which pixels."""
     updated: str = ""
     """When the item was last changed, as it states it (`updated`, else `created`); else empty."""
+    sensor: str = "sentinel-2-l2a"
+    """Key of `cube.stac.sensors.SENSORS`: what counts and mask mean."""
+    metadata_href: str = ""
+    """Address of the product's own metadata (MTD_MSIL2A.xml), unsigned; empty if there is none."""
     is_locked: bool = False
     """Whether geometry and offset were checked against the files."""
+    cost: Mapping[str, int] = field(default_factory=dict, repr=False)
+    """What reading it for the cube takes (`cube.stac.cost.ReadingCost` by field), once locked."""
 
     @property
     def identity(self) -> list[Any]:
@@ -90,13 +102,12 @@ class Scene:
 
     @property
     def overpass_start(self) -> datetime:
-        """Start of the datatake in UTC: one instant, and so one month, for the whole pass."""
-        return _overpass_start(self.overpass)
+        """Start of the datatake in UTC: one instant, and so one period, for the whole pass.
 
-    @property
-    def month(self) -> Month:
-        """Month of the pass; tiles sensed after midnight belong to the month the pass began in."""
-        return Month(self.overpass_start.year, self.overpass_start.month)
+        Of Landsat the instant at which the path crosses the equator in theory, of HLS noon (UTC) of
+        the local solar date (see `overpass`): not the true time, but one for every granule.
+        """
+        return _overpass_start(self.overpass)
 
     def to_json(self) -> dict[str, Any]:
         """Return the scene as plain JSON data; `from_json` reads it back."""
@@ -113,7 +124,10 @@ class Scene:
             "cloud_cover": self.cloud_cover,
             "offset": self.offset,
             "offset_reason": self.offset_reason,
+            "sensor": self.sensor,
+            "metadata_href": self.metadata_href,
             "is_locked": self.is_locked,
+            "cost": dict(self.cost),
             "footprint": self.footprint,
             "assets": {name: _asset_to_json(asset) for name, asset in self.assets.items()},
         }
@@ -139,7 +153,10 @@ class Scene:
                 cloud_cover=None if record["cloud_cover"] is None else float(record["cloud_cover"]),
                 offset=int(record["offset"]),
                 offset_reason=str(record["offset_reason"]),
+                sensor=str(record["sensor"]),
+                metadata_href=str(record["metadata_href"]),
                 is_locked=record["is_locked"] is True,
+                cost={str(k): int(v) for k, v in dict(record["cost"]).items()},
                 footprint=dict(record["footprint"]),
                 assets={str(n): _asset_from_json(a) for n, a in dict(record["assets"]).items()},
             )
@@ -149,6 +166,11 @@ class Scene:
             raise InputError(f"scene record {name!r} is damaged: {error!r}") from error
         if scene.offset not in (0, -1000):
             raise InputError(f"scene record {scene.id!r} has offset {scene.offset}, not 0 or -1000")
+        if scene.sensor not in SENSORS:
+            raise InputError(
+                f"scene record {scene.id!r} is of sensor {scene.sensor!r}; known are "
+                f"{', '.join(SENSORS)}"
+            )
         return scene
 
 

@@ -3,36 +3,29 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
 
+import numpy as np
 import pystac
 import pystac_client
-from pystac.link import Link
 from pystac_client.exceptions import APIError
-from pystac_client.stac_api_io import StacApiIO
 from shapely.geometry import MultiPolygon, Polygon
 
 from cube.errors import InputError, WorkFailedError
-from cube.months import Month
+from cube.periods import Period
+from cube.stac.cache import FoundItem, SearchCache, clean_item
+from cube.stac.catalogueio import CatalogueIO, NotJsonError, SearchPatience
 from cube.stac.footprint import bbox_outline, meets, unwrapped
 from cube.stac.href import is_remote, resolved_href, without_query
 from cube.stac.item import scene_from_item
 from cube.stac.overpass import without_duplicates
+from cube.stac.providers import provider_of
 from cube.stac.scene import DroppedScene, Scene, SceneList
 
-_TIMEOUT = 60
-"""Seconds a catalogue may take for one answer."""
-
-_RETRIES = 5
-"""Times a refused or broken request is repeated, with growing pauses."""
-
-_PAGE = 250
-"""Items per page of an API; it may give fewer."""
-
-_PASS = timedelta(hours=1)
-"""Longer than any datatake: a scene sensed this long after a month may belong to a pass begun in it."""
+_PASS = np.timedelta64(1, "h")
+"""Longer than any datatake: a scene sensed this long after a period may belong to a pass begun in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +36,8 @@ class SceneQuery:
     """Root of a STAC API, or a static catalogue: address or path of its `catalog.json`."""
     collection: str
     """Id of the collection, e.g. `sentinel-2-l2a`."""
-    months: tuple[Month, ...]
-    """The cube's months; they may have gaps."""
+    periods: tuple[Period, ...]
+    """Months or other periods in which passes began, ascending; they may have gaps."""
     bbox: tuple[float, float, float, float] | None = None
     """Area as (west, south, east, north) in degrees; west > east crosses the antimeridian."""
     geometry: Mapping[str, Any] | None = None
@@ -57,8 +50,8 @@ class SceneQuery:
     def __post_init__(self) -> None:
         if (self.bbox is None) == (self.geometry is None):
             raise InputError("give the area either as bbox or as geometry")
-        if not self.months:
-            raise InputError("no month is asked for, so no scene can be found")
+        if not self.periods:
+            raise InputError("no period is asked for, so no scene can be found")
         if not 0 <= self.max_cloud_cover <= 100:
             raise InputError(
                 f"max_cloud_cover is {self.max_cloud_cover!r}; expected 0..100 per cent"
@@ -76,25 +69,37 @@ class SceneQuery:
         except ValueError as error:
             raise InputError(f"the area: {error}") from error
 
+    def wants(self, scene: Scene) -> bool:
+        """Say whether the pass of `scene` began in one of the periods."""
+        return any(period.holds(scene.overpass_start) for period in self.periods)
 
-def find_scenes(query: SceneQuery) -> SceneList:
+
+def find_scenes(
+    query: SceneQuery, *, cache: SearchCache | None = None, patience: SearchPatience | None = None
+) -> SceneList:
     """Return the scenes a catalogue has for `query`, and those it has but that are not used.
 
     An item that cannot be made a scene is dropped with its reason, and so are scenes with too much
-    cloud and duplicates of newer products. Scenes elsewhere and of other months are not listed.
+    cloud and duplicates of newer products. Scenes elsewhere and of other periods are not listed.
+
+    An API is asked at the pace of its `Provider`, and again as `patience` (None: its defaults)
+    allows, page by page. With a `cache`, a question that was answered within a day is not asked
+    again; static catalogues are always read.
+
     Raises `InputError` if the catalogue cannot be read, has no such collection, or holds no usable
-    scene; `WorkFailedError` if it does not answer.
+    scene; `WorkFailedError` if it does not answer, asks to wait too long, or pages for ever.
     """
-    area, months = query.area, set(query.months)
+    patience = patience or SearchPatience()
+    area = query.area
     found: dict[str, Scene] = {}
     dropped: list[DroppedScene] = []
-    for item, base in _items(query):
+    for item, base in _items(query, cache, patience):
         try:
-            scene = scene_from_item(item, base=base)
+            scene = _scene(item, base)
         except InputError as error:
-            dropped.append(DroppedScene(id=str(item.get("id")), reason=str(error)))
+            dropped.append(DroppedScene(id=_shown(item), reason=_unicode(str(error))))
             continue
-        if scene.month not in months or not meets(unwrapped(scene.footprint), area):
+        if not query.wants(scene) or not meets(unwrapped(scene.footprint), area):
             continue
         if scene.cloud_cover is not None and scene.cloud_cover > query.max_cloud_cover:
             reason = f"cloud cover {scene.cloud_cover:g} % is above {query.max_cloud_cover:g} %"
@@ -102,82 +107,142 @@ def find_scenes(query: SceneQuery) -> SceneList:
             continue
         found[scene.id] = scene
     if not found:
-        why = f"; {len(dropped)} dropped, e.g. {dropped[0].reason}" if dropped else ""
         raise InputError(
             f"{without_query(query.catalogue)} has no usable scene of {query.collection!r} in the "
-            f"area from {min(months)} to {max(months)}{why}"
+            f"area from {query.periods[0]} to {query.periods[-1]}{_why_none(query, dropped)}"
         )
     kept = without_duplicates(found.values())
     return SceneList(scenes=kept.scenes, dropped=(*dropped, *kept.dropped))
 
 
-class _CatalogueIO(StacApiIO):
-    """Reads a catalogue; one from the network may not lead to files of this machine."""
+def _scene(item: Any, base: str | None) -> Scene:
+    if not isinstance(item, Mapping):
+        raise InputError(f"an item is {type(item).__name__}, no object")
+    scene = scene_from_item(item, base=base)
+    try:
+        json.dumps(scene.to_json(), ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which no file can hold
+        raise InputError(f"item {scene.id!r} holds text that is no Unicode") from None
+    except ValueError:
+        raise InputError(f"item {scene.id!r} holds a number that is none") from None
+    return scene
 
-    def __init__(self, root: str) -> None:
-        super().__init__(timeout=_TIMEOUT, max_retries=_RETRIES)
-        self._root = root
 
-    def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
-        href = source.absolute_href if isinstance(source, Link) else str(source)
-        if is_remote(self._root) and not is_remote(href):
-            raise InputError(f"the catalogue leads to {href!r}, which is not of the network")
-        return str(super().read_text(source, *args, **kwargs))
+def _shown(item: Any) -> str:
+    return _unicode(str(item.get("id") if isinstance(item, Mapping) else item))[:200]
 
 
-def _items(query: SceneQuery) -> Iterator[tuple[Mapping[str, Any], str | None]]:
+def _unicode(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _why_none(query: SceneQuery, dropped: list[DroppedScene]) -> str:
+    if dropped:
+        return f"; {len(dropped)} dropped, e.g. {dropped[0].reason}"
+    if query.periods[-1].start > np.datetime64("now"):
+        return f"; {query.periods[-1]} is still to come"
+    return ""
+
+
+def _items(
+    query: SceneQuery, cache: SearchCache | None, patience: SearchPatience
+) -> Iterator[tuple[Any, str | None]]:
     """Yield (item, address it was read from), as plain dicts that no library has rewritten."""
     root = query.catalogue if is_remote(query.catalogue) else str(Path(query.catalogue).resolve())
-    reader = _CatalogueIO(root)
+    pace = provider_of(root).requests_per_second
+    reader = CatalogueIO(root, requests_per_second=pace, patience=patience)
+    question = _question(query)
+    kept = cache.find(question) if cache is not None and is_remote(root) else None
+    if kept is not None:
+        yield from kept
+        return
     try:
         front = reader.read_json(root)
-        if _is_api(front):
-            yield from _api_items(query, root, reader)
-        else:
+        if not _is_api(front):
             yield from _static_items(query.collection, root, front, reader)
+            return
+        answered = list(_api_items(query, root, _search_method(front), reader))
+        if not answered:
+            _refuse_unknown_collection(query.collection, root, reader)
     except FileNotFoundError as error:
         raise InputError(f"catalogue {without_query(root)}: no file {error.filename!r}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, NotJsonError) as error:
         raise InputError(
             f"catalogue {without_query(root)} answers something that is no JSON"
         ) from error
-    except (pystac.errors.STACError, KeyError, TypeError) as error:
+    except (pystac.errors.STACError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"catalogue {without_query(root)} is no STAC: {error!r}") from error
     except (APIError, OSError) as error:
         raise WorkFailedError(
             f"catalogue {without_query(root)} does not answer: {str(error)[:300]}"
         ) from error
+    if cache is not None:
+        cache.keep(question, answered)
+    yield from answered
+
+
+def _question(query: SceneQuery) -> dict[str, Any]:
+    """Return all that an API is asked, as plain JSON: what decides its answer."""
+    return {
+        "catalogue": query.catalogue,
+        "collections": [query.collection],
+        "bbox": None if query.bbox is None else list(query.bbox),
+        "intersects": None if query.geometry is None else dict(query.geometry),
+        "datetime": f"{_stamp(query.periods[0].start)}/{_stamp(query.periods[-1].end + _PASS)}",
+        "query": None if query.query is None else dict(query.query),
+    }
 
 
 def _is_api(front: Mapping[str, Any]) -> bool:
     return any(link.get("rel") == "search" for link in front.get("links", []))
 
 
+def _search_method(front: Mapping[str, Any]) -> str:
+    """Return POST if the API offers it: an area may be too long for an address."""
+    offers = [link.get("method") for link in front["links"] if link.get("rel") == "search"]
+    return "POST" if "POST" in offers else "GET"
+
+
 def _api_items(
-    query: SceneQuery, root: str, reader: _CatalogueIO
-) -> Iterator[tuple[Mapping[str, Any], str | None]]:
+    query: SceneQuery, root: str, method: str, reader: CatalogueIO
+) -> Iterator[FoundItem]:
+    """Yield (item, its address), cleaned so that they are the same from a cache."""
     client = pystac_client.Client.open(root, stac_io=reader)
-    first, last = min(query.months), max(query.months)
-    search = client.search(
-        collections=[query.collection],
-        bbox=query.bbox,
-        intersects=None if query.geometry is None else dict(query.geometry),
-        datetime=f"{first}-01T00:00:00Z/{_stamp(last)}",
-        query=None if query.query is None else dict(query.query),
-        limit=_PAGE,
-    )
+    asked = {name: value for name, value in _question(query).items() if name != "catalogue"}
+    search = client.search(**asked, limit=provider_of(root).page, method=method)
     for item in search.items_as_dicts():
-        own = next((ln["href"] for ln in item.get("links", []) if ln.get("rel") == "self"), root)
-        yield item, own if is_remote(own) else root
+        links = item.get("links")
+        own = next(
+            (
+                link["href"]
+                for link in (links if isinstance(links, list) else [])
+                if isinstance(link, dict) and link.get("rel") == "self" and "href" in link
+            ),
+            root,
+        )
+        yield clean_item(item, own if isinstance(own, str) and is_remote(own) else root)
 
 
-def _stamp(last: Month) -> str:
-    end = datetime.fromisoformat(f"{last.next()}-01").replace(tzinfo=UTC) + _PASS
-    return end.isoformat().replace("+00:00", "Z")
+def _refuse_unknown_collection(collection: str, root: str, reader: CatalogueIO) -> None:
+    """Tell a collection without items from one that is not there."""
+    address = urlsplit(root)
+    path = f"{address.path.rstrip('/')}/collections/{quote(collection, safe='')}"
+    try:
+        reader.read_json(urlunsplit(address._replace(path=path)))
+    except APIError as error:
+        if getattr(error, "status_code", None) != 404:
+            raise
+        raise InputError(
+            f"catalogue {without_query(root)} has no collection {collection!r}"
+        ) from error
+
+
+def _stamp(time: np.datetime64) -> str:
+    return f"{time.astype('M8[s]')}Z"
 
 
 def _static_items(
-    collection: str, address: str, node: Mapping[str, Any], reader: _CatalogueIO
+    collection: str, address: str, node: Mapping[str, Any], reader: CatalogueIO
 ) -> Iterator[tuple[Mapping[str, Any], str | None]]:
     """Walk a static catalogue depth first; other collections are not entered."""
     seen, others = {address}, set()

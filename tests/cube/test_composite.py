@@ -1,5 +1,6 @@
 import itertools
 import statistics
+from datetime import date, timedelta
 from fractions import Fraction
 
 import numpy as np
@@ -10,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from odc.geo.geobox import GeoBox
 
 from cube.bands import NODATA, STORED_MAX
-from cube.composite import SceneComposites, median_composite, sorting_network
-from cube.months import Month
+from cube.composite import SceneComposites, mean_day_of_year, median_composite, sorting_network
+from cube.periods import Period
 from cube.source import Looks
 
 
@@ -160,6 +161,41 @@ def test_network_sorts_every_sequence_of_zeros_and_ones(count):
     np.testing.assert_array_equal(rows, expected)
 
 
+def mean_day_by_hand(days, is_clear):
+    """Day of the year of the rounded mean date, in exact fractions and Python's own calendar."""
+    _, height, width = is_clear.shape
+    expected = np.zeros((height, width), int)
+    for y, x in np.ndindex(height, width):
+        clear = [Fraction(int(day)) for day, look in zip(days, is_clear, strict=True) if look[y, x]]
+        if clear:
+            mean = date(1970, 1, 1) + timedelta(days=round(sum(clear) / len(clear)))
+            expected[y, x] = mean.timetuple().tm_yday
+    return expected
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(-20000, 40000), max_size=8),
+    st.integers(0, 400),
+    st.randoms(use_true_random=False),
+)
+def test_mean_day_across_years(offsets, spread, random):
+    first = random.randint(-20000, 40000)
+    days = np.array([first + offset % (spread + 1) for offset in offsets], np.int32)
+    is_clear = np.array(
+        [[[random.random() < 0.6 for _ in range(4)] for _ in range(3)] for _ in offsets], bool
+    ).reshape(len(offsets), 3, 4)
+    found = mean_day_of_year(days, is_clear)
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, mean_day_by_hand(days, is_clear))
+
+
+def test_mean_day_around_new_year():
+    days = np.array(["2021-12-30", "2022-01-03", "2022-01-04"], "M8[D]").astype(np.int32)
+    is_clear = np.array([[[1, 1, 0, 1]], [[1, 0, 0, 1]], [[0, 0, 0, 1]]], bool)
+    assert mean_day_of_year(days, is_clear).tolist() == [[1, 364, 0, 2]]
+
+
 class OneMonth:
     """A catalogue that has looks in one month only."""
 
@@ -170,7 +206,13 @@ class OneMonth:
         if month == self.month:
             return self.found
         empty = np.empty((0, len(bands), *window.shape), np.int16)
-        return Looks(reflectance=empty, is_clear=np.empty((0, *window.shape), np.bool_), ids=())
+        return Looks(
+            reflectance=empty,
+            is_clear=np.empty((0, *window.shape), np.bool_),
+            days=np.empty(0, np.int32),
+            seen_count=np.zeros(window.shape, np.uint16),
+            ids=(),
+        )
 
 
 def test_a_source_of_composites_over_a_catalogue():
@@ -179,15 +221,21 @@ def test_a_source_of_composites_over_a_catalogue():
     found = Looks(
         reflectance=generator.integers(0, 5000, (4, 2, *window.shape), dtype=np.int16),
         is_clear=generator.random((4, *window.shape)) < 0.5,
+        days=np.array([19144, 19149, 19150, 19170], np.int32),  # June 1st is 19144
+        seen_count=np.full(window.shape, 4, np.uint16),
         ids=("a", "b", "c+d", "e"),
     )
-    source = SceneComposites(catalogue=OneMonth(Month.parse("2022-06"), found))
-    june = source.composite(Month.parse("2022-06"), window, ("B04", "B08"))
+    source = SceneComposites(catalogue=OneMonth(Period.parse("2022-06"), found))
+    june = source.composite(Period.parse("2022-06"), window, ("B04", "B08"))
     expected_median, expected_count = median_by_hand(found.reflectance, found.is_clear)
     np.testing.assert_array_equal(june.reflectance, expected_median)
     np.testing.assert_array_equal(june.clear_count, expected_count)
     assert june.scenes == found.ids
-    july = source.composite(Month.parse("2022-07"), window, ("B04", "B08"))
+    np.testing.assert_array_equal(june.seen_count, 4)
+    np.testing.assert_array_equal(june.mean_day, mean_day_by_hand(found.days, found.is_clear))
+    july = source.composite(Period.parse("2022-07"), window, ("B04", "B08"))
     assert (july.reflectance == NODATA).all()
     assert (july.clear_count == 0).all()
     assert july.scenes == ()
+    assert not july.mean_day.any()
+    assert not july.seen_count.any()

@@ -8,7 +8,14 @@ import pytest
 from loopback import Fault
 from rangeserver import RangeServer
 
-from cube.cog import Fetcher, FileBrokenError, FileUnreachableError, Headers, Patience
+from cube.cog import (
+    Fetcher,
+    FileBrokenError,
+    FileUnreachableError,
+    Headers,
+    Meter,
+    Patience,
+)
 from cube.errors import InputError
 
 BODY = bytes(range(256)) * 40
@@ -31,7 +38,7 @@ def server(tmp_path):
 def fetcher(**options):
     waits = Waits()
     patience = Patience(**{"timeout": 0.4, **options})
-    return Fetcher(patience=patience, sleep=waits), waits
+    return Fetcher(patience=patience, sleep=waits, meter=Meter()), waits
 
 
 def test_a_range_is_one_request(server):

@@ -161,7 +161,7 @@ def test_a_block_of_another_shape(tmp_path):
                                     {"classes": [1], "tile": "32"}, {"classes": "oak"}])  # fmt: skip
 def test_a_damaged_map(tmp_path, damage):
     path = tmp_path / "map.zarr"
-    zarr.create_group(path, attributes={"canopycube": {"kind": "map", "schema": 1, **damage}})
+    zarr.create_group(path, attributes={"canopycube": {"kind": "map", "schema": 2, **damage}})
     with pytest.raises(InputError, match="is damaged: its legend is"):
         map_classes(path)
     with pytest.raises(InputError, match="is damaged: its tile is"):

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from cube.errors import InputError
 from cube.radiometry import (
     OffsetDecision,
+    compare_with_neighbour,
     decide_offset,
     read_offset_from_pixels,
     settle_offset,
+    weigh_neighbours,
 )
 
 BOA = "earthsearch:boa_offset_applied"
@@ -62,6 +64,48 @@ def test_flag_must_be_a_boolean():
         decide("05.09", "true", {-0.1})
 
 
+@pytest.mark.parametrize(
+    ("baseline", "flag", "declared", "product", "offset"),
+    [
+        ("02.14", None, (), 0, 0),
+        ("04.00", None, (), -1000, -1000),
+        ("05.00", False, {-0.1}, -1000, -1000),
+        ("05.09", True, {-0.1}, -1000, 0),  # ESA delivered it, the archive took it out
+    ],
+)
+def test_product_metadata_in_the_truth_table(baseline, flag, declared, product, offset):
+    properties = {} if flag is None else {BOA: flag}
+    decision = decide_offset(
+        scene_id="S",
+        baseline=baseline,
+        properties=properties,
+        declared=frozenset(declared),
+        product_offset=product,
+    )
+    assert decision.offset == offset
+    assert decision.reason.startswith(f"product states {product}; baseline {baseline}")
+
+
+@pytest.mark.parametrize(
+    ("baseline", "product", "text"),
+    [
+        ("05.09", 0, r"BOA_ADD_OFFSET 0, but the item's baseline 05.09 has -1000"),
+        ("02.14", -1000, r"BOA_ADD_OFFSET -1000, but the item's baseline 02.14 has 0"),
+        ("04.00", -7000, "BOA_ADD_OFFSET -7000, neither 0 nor -1000"),
+        ("99.99", -1000, "baseline '99.99' is unknown"),
+    ],
+)
+def test_product_metadata_that_contradict_the_item(baseline, product, text):
+    with pytest.raises(InputError, match=f"'S'.*{text}"):
+        decide_offset(
+            scene_id="S",
+            baseline=baseline,
+            properties={},
+            declared=frozenset(),
+            product_offset=product,
+        )
+
+
 def scene(rng, *, dark, size=5000, scl=4):
     """Counts (3, pixel) of a surface whose reflectance is `dark` or more in every band."""
     reflectance = dark + rng.gamma(2.0, 0.02, (3, size))
@@ -83,6 +127,10 @@ def test_bright_ground_cannot_tell(rng):
 
 def test_a_few_pixels_cannot_tell(rng):
     counts, classes = scene(rng, dark=0.01, size=199)
+    assert read_offset_from_pixels(counts + np.uint16(1000), classes) == "undecided"
+    counts, classes = scene(rng, dark=0.05, size=199)  # half of them above 400
+    assert read_offset_from_pixels(counts, classes) == "undecided"
+    counts, classes = scene(rng, dark=0.01, size=9)
     assert read_offset_from_pixels(counts, classes) == "undecided"
     counts, classes = scene(rng, dark=0.01, size=100_000)
     classes[900:] = 5
@@ -90,6 +138,11 @@ def test_a_few_pixels_cannot_tell(rng):
     assert (
         read_offset_from_pixels(np.empty((3, 0), np.uint16), np.empty(0, np.uint8)) == "undecided"
     )
+
+
+def test_a_few_pixels_far_too_dark_are_enough(rng):
+    counts, classes = scene(rng, dark=0.005, size=10)
+    assert read_offset_from_pixels(counts, classes) == "applied"
 
 
 def test_haze_everywhere_cannot_tell(rng):
@@ -138,32 +191,137 @@ def readings(frames):
     return found
 
 
-def test_real_series_are_never_read_wrongly(shared_data):
+@pytest.fixture(scope="module")
+def series(shared_data):
+    """(dates, bands, counts per date (band, pixel), classes per date) of two real places."""
     site = shared_data / "worldcereal-site1"
     fine = xr.open_dataset(next(site.glob("S2_L2A_10m*.nc")), mask_and_scale=False)
     coarse = xr.open_dataset(next(site.glob("S2_L2A_20m*.nc")), mask_and_scale=False)
     with fine, coarse:
         red, blue = fine["B04"].values[:, ::2, ::2], fine["B02"].values[:, ::2, ::2]
         swir, scl = coarse["B12"].values, coarse["SCL"].values
-    flanders = [
-        (np.stack([red[i], swir[i], blue[i]]).reshape(3, -1).astype(np.int64), scl[i].ravel())
-        for i in range(len(scl))
-    ]
-    found = readings(flanders)
-    assert found["wrong"] == 0
-    assert found["right"] >= 80
-
+        dates = coarse["timestamp"].values
+    flanders = Series(dates, ("B04", "B12", "B02"), np.stack([red, swir, blue], axis=1), scl)
     path = shared_data / "nrt-romania" / "sentinel2_cube_subset_romania_20m.nc"
     with xr.open_dataset(path, mask_and_scale=False) as forest:
-        bands = [forest[name].values.astype(np.int64) for name in ("B4", "B11", "B3")]
-        scl = forest["SCL"].values
-    carpathians = [
-        (np.stack([band[i] for band in bands]).reshape(3, -1), scl[i].ravel())
-        for i in range(len(scl))
-    ]
-    found = readings(carpathians)
+        bands = np.stack([forest[name].values for name in ("B4", "B11", "B3")], axis=1)
+        carpathians = Series(
+            forest["time"].values, ("B04", "B11", "B03"), bands, forest["SCL"].values
+        )
+    return {"flanders": flanders, "carpathians": carpathians}
+
+
+class Series:
+    """Real scenes of one place, none with the offset in."""
+
+    def __init__(self, dates, bands, counts, scl):
+        self.dates, self.bands = dates, bands
+        self.counts = counts.reshape(len(dates), len(bands), -1).astype(np.int64)
+        self.scl = scl.reshape(len(dates), -1)
+
+    def frames(self):
+        return list(zip(self.counts, self.scl, strict=True))
+
+    def nearest(self, date, among):
+        others = [other for other in among if other != date]
+        return sorted(others, key=lambda other: abs(self.dates[other] - self.dates[date]))[:4]
+
+    def compared(self, date, other, *, added, offset):
+        """Compare a date that has `added` in its counts and is given `offset` with another."""
+        return compare_with_neighbour(
+            self.counts[date] + added + offset,
+            self.counts[other],
+            bands=self.bands,
+            our_offset=offset,
+            our_scl=self.scl[date],
+            their_scl=self.scl[other],
+        )
+
+
+def test_real_series_are_never_read_wrongly(series):
+    found = readings(series["flanders"].frames())
+    assert found["wrong"] == 0
+    assert found["right"] >= 80
+    found = readings(series["carpathians"].frames())
     assert found["wrong"] == 0
     assert found["right"] >= 190
+
+
+@pytest.mark.parametrize(("place", "told"), [("flanders", 90), ("carpathians", 110)])
+def test_real_neighbours_are_never_wrong(series, place, told):
+    here = series[place]
+    settled = [i for i, (c, s) in enumerate(here.frames()) if read_offset_from_pixels(c, s) != UN]
+    found = {"right": 0, "wrong": 0, UN: 0}
+    for date in range(len(here.dates)):
+        near = here.nearest(date, settled)
+        for added, offset in ((0, 0), (0, -1000), (1000, 0), (1000, -1000)):
+            truth = "agrees" if added + offset == 0 else "denies"
+            said = [here.compared(date, other, added=added, offset=offset) for other in near]
+            together = weigh_neighbours(said)
+            found[UN if together == UN else "right" if together == truth else "wrong"] += 1
+            assert set(said) <= {truth, UN}
+    assert found["wrong"] == 0
+    assert found["right"] >= 2 * told
+
+
+UN = "undecided"
+
+
+def compare(change, *, offset=0, bands=("B04", "B12", "B02"), size=500, classes=(4, 4)):
+    """Compare noisy ground with itself, each band brighter by `change`."""
+    rng = np.random.default_rng(1)
+    ground = rng.normal(600, 100, (len(bands), size)).round().astype(np.int64)
+    return compare_with_neighbour(
+        ground + np.asarray(change)[:, None],
+        ground,
+        bands=bands,
+        our_offset=offset,
+        our_scl=np.full(size, classes[0], np.uint8),
+        their_scl=np.full(size, classes[1], np.uint8),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "offset", "said"),
+    [
+        ((0, 0, 0), 0, "agrees"),
+        ((390, -390, 0), -1000, "agrees"),
+        ((1000, 1000, 1000), 0, "denies"),
+        ((-1000, -700, -1300), -1000, "denies"),
+        ((1000, 1000, 1000), -1000, UN),  # that a wrong -1000 cannot do
+        ((-1000, -1000, -1000), 0, UN),
+        ((1000, 1000, 0), 0, UN),  # haze, or another crop
+        ((500, 500, 500), 0, UN),
+        ((4000, 4000, 4000), 0, UN),
+    ],
+)
+def test_comparing(change, offset, said):
+    assert compare(change, offset=offset) == said
+
+
+def test_comparing_needs_common_ground():
+    same = (0, 0, 0)
+    assert compare(same, size=99) == UN
+    assert compare(same, classes=(4, 5)) == UN
+    assert compare(same, classes=(8, 8)) == UN
+    assert compare(same, bands=("B04", "B02", "B03")) == UN
+    assert compare((0, 0), bands=("B11", "B12")) == UN
+
+
+@pytest.mark.parametrize(
+    ("said", "together"),
+    [
+        ((), UN),
+        (("undecided",), UN),
+        (("agrees",), "agrees"),
+        (("agrees", "undecided", "undecided"), "agrees"),
+        (("denies",), UN),
+        (("denies", "undecided", "denies"), "denies"),
+        (("denies", "denies", "denies", "agrees"), UN),
+    ],
+)
+def test_weighing(said, together):
+    assert weigh_neighbours(said) == together
 
 
 METADATA = OffsetDecision(offset=0, reason="boa true")
@@ -181,6 +339,19 @@ def test_settling():
     assert won.offset == -1000
     assert won.reason == "pixels say present, against metadata (boa true)"
     with pytest.raises(InputError, match=r"'S'.*add 0 counts \(boa true\).*present.*'verify'"):
+        settle("present", "check")
+
+
+def test_settling_names_the_witness():
+    def settle(reading, setting):
+        return settle_offset(METADATA, reading, setting=setting, scene_id="S", witness="neighbours")
+
+    assert settle("applied", "check").reason == "boa true; neighbours agree"
+    assert settle("undecided", "check").reason == "boa true; neighbours are undecided"
+    assert (
+        settle("present", "verify").reason == "neighbours say present, against metadata (boa true)"
+    )
+    with pytest.raises(InputError, match="neighbours say the offset is present; set offset = 'ver"):
         settle("present", "check")
 
 

@@ -12,15 +12,15 @@ from pyproj import Transformer
 
 from cube.bands import NODATA
 from cube.errors import InputError
-from cube.months import Month, month_range
+from cube.periods import Period, periods_between
 from cube.reference import Reference
 from cube.sample import SampleOptions, draw_samples, spatial_blocks
 from cube.samplestore import open_samples, write_samples
 from cube.spec import CubeSpec
-from cube.store import create_cube, write_region
+from cube.store import CubeBlocks, create_cube, write_region
 
 GRID = GeoBox((50, 70), Affine(10, 0, 499_650, 0, -10, 5_200_170), "EPSG:32633")
-MONTHS = month_range(Month(2021, 11), Month(2022, 2))
+MONTHS = periods_between(Period.of_month(2021, 11), Period.of_month(2022, 2))
 BANDS = ("B02", "B8A", "B11")
 RNG = np.random.default_rng(11)
 CLEAR = RNG.integers(0, 3, (4, 50, 70)).astype(np.uint16)
@@ -31,15 +31,20 @@ STORED = np.where(
 
 def make_cube(path: Path, *, tile: int = 32, chunk: int = 16, sharded: bool = True) -> Path:
     spec = CubeSpec(
-        geobox=GRID, months=MONTHS, bands=BANDS, tile=tile, chunk=chunk, sharded=sharded
+        geobox=GRID, periods=MONTHS, bands=BANDS, tile=tile, chunk=chunk, sharded=sharded
     )
     create_cube(path, spec)
     for region in spec.regions():
         write_region(
             path,
             region,
-            STORED[:, :, region.rows, region.columns],
-            CLEAR[:, region.rows, region.columns],
+            CubeBlocks(
+                reflectance=STORED[:, :, region.rows, region.columns],
+                clear_count=CLEAR[:, region.rows, region.columns],
+                clear_share=np.full((4, region.height, region.width), 50, np.uint8),
+                mean_day=np.ones((4, region.height, region.width), np.uint16),
+                is_filled=np.zeros((4, region.height, region.width), np.uint8),
+            ),
         )
     return path
 
@@ -102,8 +107,8 @@ def test_samples_are_the_pixels_of_the_cube(cube: Path) -> None:
         "2021-11-01", "2021-12-01", "2022-01-01", "2022-02-01",
     ]  # fmt: skip
     about = samples.attrs["canopycube"]
-    assert about["dropped"] == {"blank labels": 2, "cells with too few clear months": 400 - kept}
-    assert about["months"] == ["2021-11", "2021-12", "2022-01", "2022-02"]
+    assert about["dropped"] == {"blank labels": 2, "cells with too few clear periods": 400 - kept}
+    assert about["periods"] == ["2021-11", "2021-12", "2022-01", "2022-02"]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +184,7 @@ def test_thinning_keeps_the_most_allowed_and_follows_the_seed(cube: Path) -> Non
     assert np.unique(samples["label"].values, return_counts=True)[1].tolist() == [30, 30, 30]
     assert ((samples["clear_count"] > 0).sum("time") >= 2).all()
     dropped = samples.attrs["canopycube"]["dropped"]
-    assert dropped["cells with too few clear months"] == (~is_clear).sum()
+    assert dropped["cells with too few clear periods"] == (~is_clear).sum()
     assert dropped["cells beyond the most per group or class"] == is_clear.sum() - 90
     # without a limit per class every group keeps what it has, up to three
     ungrouped = draw_samples(cube, REFERENCE, SampleOptions(max_per_group=3, min_clear_months=2))

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from cube.errors import InputError
-from cube.months import Month
+from cube.periods import Period
 from cube.spec import CubeSpec, tile_region, tile_regions
 
 GRID = GeoBox((50, 70), Affine(10, 0, 500000, 0, -10, 5300000), "EPSG:32633")
+AXIS = (Period.parse("2022-01"), Period.parse("2022-02"))
 
 
 def spec(**changes):
     given = {
         "geobox": GRID,
-        "months": (Month(2022, 1), Month(2022, 2)),
+        "periods": AXIS,
         "bands": ("B02", "B8A"),
         "tile": 32,
         "chunk": 16,
@@ -100,9 +101,11 @@ def north_up(**changes):
         ({"geobox": north_up(e=10)}, "needs north up"),
         ({"geobox": north_up(b=2)}, "needs north up"),
         ({"geobox": GeoBox((0, 7), GRID.transform, GRID.crs)}, "has no pixel"),
-        ({"months": ()}, "ascending and without repeats"),
-        ({"months": (Month(2022, 2), Month(2022, 1))}, "ascending and without repeats"),
-        ({"months": (Month(2022, 1), Month(2022, 1))}, "ascending and without repeats"),
+        ({"periods": ()}, "periods are missing"),
+        ({"periods": AXIS[::-1]}, "2022-01 does not lie after 2022-02"),
+        ({"periods": AXIS[:1] * 2}, "ascending, without overlap or repeats; 2022-01"),
+        ({"periods": (*AXIS, Period.parse("2022-02-28/2022-03-01"))}, "does not lie after 2022-02"),
+        ({"periods": (*AXIS, Period.parse("2022-03-04T10:30:21"))}, "mix single acquisitions"),
         ({"bands": ()}, "empty or repeat a band"),
         ({"bands": ("B02", "B02")}, "empty or repeat a band"),
         ({"bands": ("B02", "B10")}, r"\['B10'\] are not known"),
@@ -125,8 +128,8 @@ def test_what_is_no_cube(changes, text):
         {"shape": [50]},
         {"shape": "many"},
         {"transform": [1, 2]},
-        {"months": ["2022-1"]},
-        {"months": None},
+        {"periods": ["2022-1"]},
+        {"periods": None},
         {"bands": ["Q1"]},
         {"tile": "32"},
         {"zarr_format": 4},

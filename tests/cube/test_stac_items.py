@@ -10,7 +10,6 @@ import shapely
 
 from cube.bands import BANDS
 from cube.errors import InputError
-from cube.months import Month
 from cube.stac import scene_from_item
 from cube.stac.footprint import bbox_outline, meets, unwrapped
 from cube.stac.scene import Scene
@@ -48,7 +47,6 @@ def test_earth_search_v1(items):
     assert scene.time == utc(2024, 1, 6, 18, 6, 1, 22000)
     assert scene.overpass == "S2A_20240106T175731"
     assert scene.overpass_start == utc(2024, 1, 6, 17, 57, 31)
-    assert scene.month == Month(2024, 1)
     assert (scene.tile, scene.epsg, scene.baseline) == ("12RWT", 32612, "05.10")
     assert scene.version == ("2024-01-06T20:55:50+00:00", "0")
     assert scene.cloud_cover == 1.051041
@@ -211,14 +209,29 @@ def test_footprint_split_at_the_antimeridian():
     assert not meets(outline, bbox_outline((-178.5, 60.1, 178.5, 60.2)))
 
 
-LANDSAT = "other/LC08_L2SP_028030_20200114_20200824_02_T1_SR.json"
+def test_address_of_the_product_metadata(items, shared_data):
+    scene = scene_from_item(items(PLANETARY), base=API)
+    assert scene.metadata_href == (
+        "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/06/V/VN/2019/06/29/"
+        "S2B_MSIL2A_20190629T212529_N0212_R043_T06VVN_20201006T080531.SAFE/MTD_MSIL2A.xml"
+    )
+    assert Scene.from_json(scene.to_json()).metadata_href == scene.metadata_href
+    for path in (EARTH_SEARCH, OLD_EARTH_SEARCH, CDSE):  # of tiles, or none
+        assert scene_from_item(items(path), base=API).metadata_href == ""
 
+    item = items(EARTH_SEARCH)
+    item["assets"]["product_metadata"] = {"href": "s3://bucket/products/p/metadata.xml"}
+    assert scene_from_item(item, base=API).metadata_href == "s3://bucket/products/p/metadata.xml"
+    item["assets"]["product_metadata"] = {"href": "https://a.example/MTD_MSIL2a.xml?sig=secret"}
+    assert scene_from_item(item, base=API).metadata_href == "https://a.example/MTD_MSIL2a.xml"
+    item["assets"]["product_metadata"] = {"href": "file:///etc/MTD_MSIL2A.xml"}
+    with pytest.raises(InputError, match="asset 'product_metadata' points to"):
+        scene_from_item(item, base=API)
 
-def test_other_sensors_are_refused(items):
-    with pytest.raises(
-        InputError, match=r"LC08_.* is of platform 'LANDSAT_8'; expected Sentinel-2"
-    ):
-        scene_from_item(items(LANDSAT), base=API)
+    folder = "S2A_MSIL2A_20190212T192651_N0212_R013_T07HFE_20201007T160857.SAFE"
+    path = shared_data / "safe-metadata" / folder / "expected_output.json"
+    local = scene_from_item(json.loads(path.read_text()), base=str(path))
+    assert local.metadata_href == str(path.parent / "MTD_MSIL2A.xml")
 
 
 def without(*path):

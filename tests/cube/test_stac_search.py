@@ -3,27 +3,29 @@
 import copy
 import json
 import shutil
-import threading
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.utils import formatdate
 from itertools import pairwise
-from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from loopback import Answer, Fault, LoopbackServer
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
+from rangeserver import RangeServer
+from stacserver import StacServer, front
 
 from cube.errors import InputError, WorkFailedError
-from cube.months import Month, month_range
+from cube.periods import Period, looks_by_period, periods_between
 from cube.stac import (
     SceneList,
     SceneQuery,
     SceneReadError,
     SceneUnreachableError,
+    SearchCache,
+    SearchPatience,
     find_scenes,
     lock_scenes,
     read_scenes,
@@ -34,7 +36,7 @@ from cube.stac import (
 from cube.stac.files import file_stamp, read_error
 from cube.stac.overpass import overpasses, without_duplicates
 
-AUGUST = Month(2023, 8)
+AUGUST = Period.of_month(2023, 8)
 PLACE = (15.2, 45.2, 16.2, 45.8)
 
 
@@ -59,7 +61,7 @@ def query(root, **changes):
     asked = {
         "catalogue": str(root / "catalog.json"),
         "collection": "sentinel-2-l2a",
-        "months": (AUGUST,),
+        "periods": (AUGUST,),
         "bbox": PLACE,
     }
     return SceneQuery(**(asked | changes))
@@ -97,7 +99,7 @@ def test_clouds_months_and_area(catalogue):
     with pytest.raises(
         InputError, match="no usable scene of 'sentinel-2-l2a' in the area from 2023-09"
     ):
-        find_scenes(query(catalogue, months=(Month(2023, 9),)))
+        find_scenes(query(catalogue, periods=(Period.of_month(2023, 9),)))
     with pytest.raises(InputError, match="no usable scene"):
         find_scenes(query(catalogue, bbox=(100.0, 45.0, 101.0, 46.0)))
 
@@ -110,7 +112,7 @@ def test_clouds_months_and_area(catalogue):
         ({"bbox": (15.0, 46.0, 16.0, 45.0)}, "is not .west, south, east, north. in degrees"),
         ({"bbox": (5e5, 45.0, 6e5, 46.0)}, "in degrees"),
         ({"bbox": None, "geometry": {"type": "Point", "coordinates": [1, 2]}}, "the area: "),
-        ({"months": ()}, "no month"),
+        ({"periods": ()}, "no period"),
         ({"max_cloud_cover": 101.0}, "expected 0..100"),
     ],
 )
@@ -270,7 +272,7 @@ def test_lock_file_survives_and_needs_no_catalogue(catalogue, tmp_path):
     seen = []
     locked = lock_scenes(found, bands=("B02", "B04"), on_scene=lambda *n: seen.append(n))
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    path = tmp_path / "new" / "folder" / "scenes.json"
+    path = tmp_path / "new" / "folder" / "scenes.parquet"
     write_scenes(path, locked)
     assert read_scenes(path) == locked
     assert locked.question == ""
@@ -281,7 +283,7 @@ def test_lock_file_survives_and_needs_no_catalogue(catalogue, tmp_path):
     write_scenes(path, asked)
     assert read_scenes(path).question == 'which "scenes"?'
     assert list(path.parent.iterdir()) == [path]
-    assert json.loads(path.read_text())["dropped"][0]["reason"].startswith("cloud cover")
+    assert asked.dropped[0].reason.startswith("cloud cover")
 
 
 def one_local_scene(root):
@@ -294,7 +296,7 @@ def one_local_scene(root):
 def test_identity_follows_the_pixels_and_not_the_place(catalogue, tmp_path):
     first = one_local_scene(catalogue)
     assert json.loads(json.dumps(first.identity)) == first.identity
-    kept = tmp_path / "kept.json"
+    kept = tmp_path / "kept.parquet"
     write_scenes(kept, SceneList(scenes=(first,)))
     assert read_scenes(kept).scenes[0].identity == first.identity
 
@@ -366,27 +368,6 @@ def test_stamps_see_both_ends_and_the_size(tmp_path):
     assert file_stamp("https://store.example/a.tif") is None
     with pytest.raises(FileNotFoundError):
         file_stamp(str(tmp_path / "none.tif"))
-
-
-def test_damaged_lock_files(tmp_path):
-    path = tmp_path / "scenes.json"
-    with pytest.raises(InputError, match="does not exist; run `canopycube lock RECIPE`"):
-        read_scenes(path)
-    for text, expected in [
-        ("{", "is no JSON"),
-        ("[]", "no scene list of this version"),
-        ('{"format": "canopycube scenes 9"}', "no scene list of this version"),
-        (
-            '{"format": "canopycube scenes 1", "scenes": [], "dropped": []}',
-            "of this version .*scenes 2'.; delete it or run `canopycube lock RECIPE`",
-        ),
-        ('{"format": "canopycube scenes 2"}', "damaged .KeyError"),
-        ('{"format": "canopycube scenes 2", "scenes": [1], "dropped": []}', "is damaged"),
-        ('{"format": "canopycube scenes 2", "scenes": [], "dropped": []}', "'question'"),
-    ]:
-        path.write_text(text)
-        with pytest.raises(InputError, match=expected):
-            read_scenes(path)
 
 
 def test_bands_that_are_not_there(catalogue):
@@ -519,125 +500,242 @@ def test_errors_tell_permanent_from_passing_and_hide_signatures(text, kind):
     assert "secret" not in str(found)
 
 
-# --- a STAC API on loopback --------------------------------------------------------------------
+# --- catalogues behind HTTP --------------------------------------------------------------------
 
 
-@contextmanager
-def served(answer):
-    """Run an HTTP server on loopback whose pages `answer(path, query, body)` makes."""
+class Clock:
+    """Time that passes only by waiting."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def respond(self, body):
-            parts = urlsplit(self.path)
-            status, page = answer(parts.path, parse_qs(parts.query), body)
-            data = page if isinstance(page, bytes) else json.dumps(page).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def __init__(self):
+        self.now = 1_700_000_000.0
+        self.waits = []
 
-        def do_GET(self):
-            self.respond(None)
+    def sleep(self, seconds):
+        self.waits.append(seconds)
+        self.now += seconds
 
-        def do_POST(self):
-            size = int(self.headers["Content-Length"])
-            self.respond(json.loads(self.rfile.read(size)))
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    def patience(self, **changes):
+        told = {"sleep": self.sleep, "clock": lambda: self.now, "draw": lambda: 1.0}
+        return SearchPatience(**(told | changes))
 
 
-@contextmanager
-def api(items, searches):
-    """Serve `items` two a page, and note the body of each search."""
-    conforms = ["core", "item-search", "ogcapi-features", "collections", "item-search#query"]
-
-    def answer(path, _, body):
-        if path == "/search":
-            searches.append(body)
-            start = int(body.get("token", 0))
-            page = {"type": "FeatureCollection", "features": items[start : start + 2], "links": []}
-            if start + 2 < len(items):
-                link = {"rel": "next", "method": "POST", "href": f"{url}/search"}
-                page["links"] = [link | {"body": body | {"token": start + 2}}]
-            return 200, page
-        if path == "/":
-            return 200, {
-                "type": "Catalog",
-                "id": "api",
-                "stac_version": "1.0.0",
-                "description": "",
-                "conformsTo": [f"https://api.stacspec.org/v1.0.0/{part}" for part in conforms],
-                "links": [
-                    {"rel": "self", "href": url},
-                    {"rel": "root", "href": url},
-                    {
-                        "rel": "search",
-                        "href": f"{url}/search",
-                        "type": "application/geo+json",
-                        "method": "POST",
-                    },
-                ],
-            }
-        return 404, {"code": "NotFound"}
-
-    with served(answer) as url:
-        yield url
+JUNE_JULY = periods_between(Period.of_month(2020, 6), Period.of_month(2020, 7))
 
 
-def test_api(shared_data):
+@pytest.fixture(scope="module")
+def items(shared_data):
+    """Thirteen real items of Planetary Computer."""
     path = shared_data / "stac-items" / "planetary-computer" / "site2-2020_jun_jul-35MNM.geojson"
-    items = json.loads(path.read_text())["features"]
-    items.append(copy.deepcopy(items[0]))
-    items[-1]["id"] = "hostile"
-    items[-1]["assets"]["B02"]["href"] = "file:///etc/passwd"
-    searches = []
-    months = month_range(Month(2020, 6), Month(2020, 7))
-    with api(items, searches) as url:
-        found = find_scenes(
-            SceneQuery(
-                catalogue=url,
-                collection="sentinel-2-l2a",
-                months=months,
-                bbox=(27.1, -8.1, 27.9, -7.3),
-                query={"eo:cloud_cover": {"lt": 99}},
-            )
-        )
-    assert len(searches) == 7
-    assert searches[0]["collections"] == ["sentinel-2-l2a"]
-    assert searches[0]["datetime"] == "2020-06-01T00:00:00Z/2020-08-01T01:00:00Z"
-    assert searches[0]["query"] == {"eo:cloud_cover": {"lt": 99}}
+    return json.loads(path.read_text())["features"]
+
+
+def asked(url, **changes):
+    facts = {
+        "catalogue": url,
+        "collection": "sentinel-2-l2a",
+        "periods": JUNE_JULY,
+        "bbox": (27.1, -8.1, 27.9, -7.3),
+    }
+    return SceneQuery(**(facts | changes))
+
+
+def search(url, *, cache=None, clock=None, limits=None, **changes):
+    patience = (clock or Clock()).patience(**(limits or {}))
+    return find_scenes(asked(url, **changes), cache=cache, patience=patience)
+
+
+@pytest.mark.parametrize("methods", [("POST",), ("GET",)])
+def test_api(items, methods):
+    hostile = copy.deepcopy(items[0])
+    hostile["id"] = "hostile"
+    hostile["assets"]["B02"]["href"] = "file:///etc/passwd"
+    broken = copy.deepcopy(items[1])
+    broken["id"] = "half a pair \ud800"
+    clock = Clock()
+    with StacServer([*items, hostile, broken], page=2, methods=methods) as server:
+        found = search(server.url, clock=clock, query={"eo:cloud_cover": {"lt": 99}})
+    assert len(server.searches) == 8
+    assert server.searches[0]["collections"] == ["sentinel-2-l2a"]
+    assert server.searches[0]["datetime"] == "2020-06-01T00:00:00Z/2020-08-01T01:00:00Z"
+    assert server.searches[0]["query"] == {"eo:cloud_cover": {"lt": 99}}
     assert len(found.scenes) == 13
-    assert {scene.month for scene in found.scenes} == set(months)
-    assert [drop.id for drop in found.dropped] == ["hostile"]
-    assert "may not name local files" in found.dropped[0].reason
+    starts = [scene.overpass_start for scene in found.scenes]
+    assert set(looks_by_period(JUNE_JULY, starts)) == set(JUNE_JULY)
+    reasons = {drop.id: drop.reason for drop in found.dropped}
+    assert "may not name local files" in reasons["hostile"]
+    assert "text that is no Unicode" in reasons["half a pair \\ud800"]
+    assert clock.waits == pytest.approx([0.1] * (len(server.requests) - 1)), "its pace"
 
 
-def test_api_that_answers_html_or_not_at_all():
-    def asked(url):
-        return SceneQuery(catalogue=url, collection="c", months=(AUGUST,), bbox=PLACE)
+def misery(share):
+    """Faults of every passing kind that together hit `share` of all requests."""
+    part = {"share": share / 6}
+    return [
+        Fault(kind="status", status=503, **part),
+        Fault(kind="status", status=429, retry_after="2", **part),
+        Fault(kind="status", status=500, **part),
+        Fault(kind="html", **part),
+        Fault(kind="truncate", **part),
+        Fault(kind="reset", **part),
+    ]
 
-    with (
-        served(lambda *_: (200, b"<html>log in</html>")) as url,
-        pytest.raises(InputError, match="no JSON"),
-    ):
-        find_scenes(asked(url))
-    with (
-        served(lambda *_: (404, {})) as url,
-        pytest.raises(WorkFailedError, match="does not answer"),
-    ):
-        find_scenes(asked(url))
+
+@pytest.mark.parametrize("methods", [("POST",), ("GET",)])
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_a_server_that_fails_often_gives_the_same_scenes(items, methods, share):
+    with StacServer(items, page=2, methods=methods) as server:
+        quiet = search(server.url)
+        kinds = set()
+        for seed in range(4):
+            server.set_faults(*misery(share), seed=seed)
+            server.clear()
+            assert search(server.url).scenes == quiet.scenes
+            kinds |= server.faults.keys()
+    assert {"", "status", "html"} <= kinds
+
+
+def test_a_server_that_hangs(items):
+    with StacServer(items) as server:
+        server.set_faults(Fault(kind="hang", seconds=5, first=1, path="search"))
+        found = search(server.url, limits={"timeout": 0.2})
+    assert len(found.scenes) == 13
+    assert server.faults["hang"] == 1
+
+
+def test_waits_grow_and_servers_may_ask_for_longer_ones(items):
+    clock = Clock()
+    with StacServer(items) as server:
+        server.set_faults(Fault(kind="status", status=503, first=4))
+        search(server.url, clock=clock)
+        assert [wait for wait in clock.waits if wait != pytest.approx(0.1)] == [0.5, 1.0, 2.0, 4.0]
+        for told, waited in [
+            ("7", 7.0),
+            (formatdate(clock.now + 90, usegmt=True), 90.0),
+            ("soon", 0.5),
+            (formatdate(clock.now - 90, usegmt=True), 0.5),
+            ("-5", 0.5),
+        ]:
+            clock = Clock()
+            server.set_faults(Fault(kind="status", status=429, retry_after=told, first=1))
+            search(server.url, clock=clock)
+            assert max(clock.waits) == pytest.approx(waited, abs=10)
+        server.set_faults(Fault(kind="status", status=429, retry_after="301"))
+        with pytest.raises(WorkFailedError, match="asks to wait 301 s, longer than the 300 s"):
+            search(server.url)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "text", "requests"),
+    [
+        ({"kind": "status", "status": 503}, WorkFailedError, "tried 10 times, .*HTTP 503", 10),
+        ({"kind": "reset"}, WorkFailedError, "does not answer: tried 10 times", 10),
+        ({"kind": "status", "status": 404}, WorkFailedError, "does not answer: HTTP 404", 1),
+        ({"kind": "status", "status": 401}, WorkFailedError, "does not answer: HTTP 401", 1),
+        ({"kind": "html"}, InputError, "answers something that is no JSON", 5),
+        ({"kind": "html", "path": "search"}, InputError, "something that is no JSON", 13),
+    ],
+)
+def test_servers_that_never_recover(items, fault, error, text, requests):
+    with StacServer(items, faults=[Fault(**fault)]) as server:
+        with pytest.raises(error, match=text):
+            search(server.url)
+        assert len(server.requests) == requests
+
+
+def test_errors_do_not_show_what_the_address_carries():
+    with pytest.raises(WorkFailedError, match="does not answer") as raised:
+        search("http://127.0.0.1:9/stac?token=secret", limits={"tries": 2})
+    assert "secret" not in str(raised.value)
+
+
+def test_apis_that_page_for_ever(items):
+    def pages(answer):
+        def respond(request):
+            if request.path == "/search":
+                return Answer.of_json(answer(len(server.requests)))
+            return Answer.of_json(front(server.url))
+
+        return LoopbackServer(respond)
+
+    def endless(features):
+        link = {"rel": "next", "method": "POST", "href": f"{server.url}/search", "body": {}}
+        return {"type": "FeatureCollection", "features": features, "links": [link]}
+
+    for answer, error, text in [
+        (lambda _: endless(items[:2]), WorkFailedError, "repeats a page of 2 items after 2"),
+        (lambda n: endless([items[0] | {"id": str(n)}]), WorkFailedError, "has given 7 pages and"),
+        (lambda n: endless(items[:1] if n < 9 else []), WorkFailedError, "repeats a page of 1"),
+        (lambda _: endless([]), InputError, "no usable scene"),
+        (lambda _: {"code": "BadRequest"}, WorkFailedError, r"no page of items: .*BadRequest"),
+        (lambda _: endless([17]), WorkFailedError, "no page of items"),
+    ]:
+        with pages(answer) as server, pytest.raises(error, match=text):
+            search(server.url, limits={"most_pages": 7})
+
+
+def test_questions_without_an_answer(items):
+    with StacServer(items) as server:
+        with pytest.raises(InputError, match="has no collection 'sentinel-9'"):
+            search(server.url, collection="sentinel-9")
+        future = (Period.of_month(2150, 1),)
+        with pytest.raises(
+            InputError, match=r"no usable scene .*2150-01; 2150-01 is still to come"
+        ):
+            search(server.url, periods=future)
+        server.items = [item | {"geometry": None} for item in items]
+        with pytest.raises(InputError, match=r"13 dropped, e.g. item .* has no geometry"):
+            search(server.url)
+
+
+def test_cache(items, tmp_path):
+    items = copy.deepcopy(items)
+    for item in items:
+        for asset in item["assets"].values():
+            asset["href"] = f"{asset['href'].partition('?')[0]}?se=2020&sig=secret"
+    items[0]["assets"]["B02"]["href"] = "https://me:secret@store.example/B02.tif"
+    clock = Clock()
+    cache = SearchCache(folder=tmp_path / "cache", clock=lambda: clock.now)
+    with StacServer(items) as server:
+        first = search(server.url, cache=cache)
+        assert {drop.id for drop in first.dropped} == {items[0]["id"]}
+        assert "carries a user name" in first.dropped[0].reason
+        (entry,) = cache.folder.iterdir()
+        assert "secret" not in entry.read_text()
+        server.clear()
+        assert search(server.url, cache=cache) == first
+        cloudless = search(server.url, cache=cache, max_cloud_cover=20.0)
+        assert len(cloudless.scenes) < len(first.scenes)
+        assert server.requests == ()
+
+        search(server.url, cache=cache, periods=JUNE_JULY[:1])
+        assert server.requests, "another question"
+        whole = entry.read_text()
+        for damage in ("", "{", "[]", whole[:-50], whole.replace("search 1", "search 0")):
+            entry.write_text(damage)
+            server.clear()
+            assert search(server.url, cache=cache) == first
+            assert server.requests
+        clock.now += 24 * 3600 + 1
+        server.clear()
+        assert search(server.url, cache=cache) == first
+        assert server.requests, "it is a day old"
+        clock.now -= 3600
+        server.clear()
+        assert search(server.url, cache=cache) == first
+        assert server.requests, "it comes from the future"
+
+        (tmp_path / "file").write_text("")
+        blocked = SearchCache(folder=tmp_path / "file" / "cache")
+        assert search(server.url, cache=blocked) == first
+    with pytest.raises(WorkFailedError, match="does not answer"):
+        search(server.url, limits={"tries": 1})
+    assert search(server.url, cache=cache) == first, "the server is gone"
+
+
+def test_static_catalogues_are_not_cached(catalogue, tmp_path):
+    cache = SearchCache(folder=tmp_path / "cache")
+    assert len(find_scenes(query(catalogue), cache=cache).scenes) == 5
+    assert not cache.folder.exists()
 
 
 def test_a_catalogue_of_the_network_may_not_lead_to_local_files(catalogue):
@@ -647,17 +745,17 @@ def test_a_catalogue_of_the_network_may_not_lead_to_local_files(catalogue):
         "links": [{"rel": "child", "href": f"file://{catalogue}/sentinel-2-l2a/collection.json"}],
     }
     with (
-        served(lambda *_: (200, root)) as url,
+        LoopbackServer(lambda _: Answer.of_json(root)) as server,
         pytest.raises(InputError, match="may not name local"),
     ):
-        find_scenes(query(catalogue, catalogue=f"{url}/catalog.json"))
+        find_scenes(query(catalogue, catalogue=f"{server.url}/catalog.json"))
 
 
 def test_static_catalogue_over_http(catalogue):
-    def answer(path, *_):
-        return 200, (catalogue / path.lstrip("/")).read_bytes()
-
-    with served(answer) as url:
-        found = find_scenes(query(catalogue, catalogue=f"{url}/catalog.json"))
+    with RangeServer(catalogue, faults=misery(0.3)) as server:
+        found = find_scenes(
+            query(catalogue, catalogue=f"{server.url}/catalog.json"), patience=Clock().patience()
+        )
     assert len(found.scenes) == 5
-    assert found.scenes[0].assets["B02"].href.startswith(f"{url}/sentinel-2-l2a/S2B_33TWL_20230810")
+    address = f"{server.url}/sentinel-2-l2a/S2B_33TWL_20230810"
+    assert found.scenes[0].assets["B02"].href.startswith(address)

@@ -3,6 +3,7 @@
 import json
 import pickle
 from dataclasses import replace
+from datetime import date
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from pyproj import Transformer
 from cube.bands import NODATA
 from cube.errors import InputError
 from cube.mask import ClearMask
-from cube.months import Month
+from cube.periods import Period
 from cube.stac import (
     SceneList,
     SceneQuery,
@@ -30,11 +31,11 @@ from cube.stac import (
     write_scenes,
 )
 from cube.stac.footprint import geojson, unwrapped, window_outline
+from cube.stac.merge import merge_granule
 from cube.stac.scene import Asset, Scene
-from cube.stac.source import stored
 from cube.warp import resample
 
-AUGUST = Month(2023, 8)
+AUGUST = Period.of_month(2023, 8)
 BANDS = ("B02", "B03", "B04", "B08")
 GRID = GeoBox((915, 915), Affine(120, 0, 499980, 0, -120, 5100000), "EPSG:32633")
 """The grid that the files of tile 33TWL have, whatever their items say."""
@@ -48,7 +49,7 @@ def real(shared_data, tmp_path_factory):
         SceneQuery(
             catalogue=str(root / "catalog.json"),
             collection="sentinel-2-l2a",
-            months=(AUGUST,),
+            periods=(AUGUST,),
             bbox=(15.2, 45.2, 16.2, 45.8),
         )
     )
@@ -79,6 +80,7 @@ def test_lock_has_the_files_geometry_and_offset(real):
 @pytest.mark.parametrize(
     ("reader", "top", "left", "height", "width"),
     [
+        ("direct", 300, 400, 97, 131),
         ("odc", 300, 400, 97, 131),
         ("stackstac", 300, 400, 97, 131),
         ("odc", -20, 850, 60, 90),  # partly outside
@@ -89,7 +91,8 @@ def test_looks_equal_plain_rasterio(real, reader, top, left, height, width):
     folder, lock = real
     window = GeoBox((height, width), GRID.transform * Affine.translation(left, top), GRID.crs)
     looks = StacSource(scenes=lock, reader=reader).looks(AUGUST, window, BANDS)
-    ids = []
+    ids, days = [], []
+    seen = np.zeros(window.shape, int)
     for scene in read_scenes(lock).scenes:
         padded = {
             name: np.pad(plain(folder, scene.id, name), 100)[
@@ -97,17 +100,22 @@ def test_looks_equal_plain_rasterio(real, reader, top, left, height, width):
             ].astype(int)
             for name in (*BANDS, "SCL")
         }
-        has_data = np.all([layer > 0 for layer in padded.values()], axis=0)
-        is_clear = has_data & np.isin(padded["SCL"], (4, 5, 6, 7))
+        has_data = np.all([layer > 0 for layer in padded.values()], axis=0) & (padded["SCL"] > 1)
+        may_be_clear = np.isin(padded["SCL"], (4, 5, 6, 7))
+        seen += has_data if may_be_clear.any() else padded["SCL"] > 0
+        is_clear = has_data & may_be_clear
         if not is_clear.any():
             continue
         look = len(ids)
         ids.append(scene.id)
+        days.append((scene.overpass_start.date() - date(1970, 1, 1)).days)
         np.testing.assert_array_equal(looks.is_clear[look], is_clear)
         for index, name in enumerate(BANDS):  # the offset is out already: counts as they are
             expected = np.where(has_data, padded[name], NODATA)
             np.testing.assert_array_equal(looks.reflectance[look, index], expected)
     assert looks.ids == tuple(ids)
+    assert looks.days.tolist() == days
+    np.testing.assert_array_equal(looks.seen_count, seen)
     assert looks.reflectance.shape == (len(ids), 4, height, width)
     assert looks.reflectance.dtype == np.int16
 
@@ -115,7 +123,7 @@ def test_looks_equal_plain_rasterio(real, reader, top, left, height, width):
 def test_window_without_scenes_and_month_without_scenes(real):
     source = StacSource(scenes=real[1])
     elsewhere = GeoBox((5, 6), Affine(120, 0, 300000, 0, -120, 5700000), "EPSG:32633")
-    for month, window in ((AUGUST, elsewhere), (Month(2023, 7), GRID[:5, :6])):
+    for month, window in ((AUGUST, elsewhere), (Period.of_month(2023, 7), GRID[:5, :6])):
         looks = source.looks(month, window, BANDS)
         assert looks.reflectance.shape == (0, 4, 5, 6)
         assert looks.is_clear.shape == (0, 5, 6)
@@ -138,6 +146,11 @@ WINDOWS = {
 }
 
 
+def read(source, scene, names, window):
+    """Return counts (band, y, x) of one scene."""
+    return np.stack([source.pixels().read(scene, name, window) for name in names])
+
+
 @pytest.mark.parametrize(
     ("place", "resampling"),
     [(place, "bilinear") for place in WINDOWS] + [("another zone", "nearest")],
@@ -147,18 +160,19 @@ def test_any_grid_any_tiling_either_reader(real, place, resampling):
     height, width = window.shape
     step_y, step_x = height // 2 + 3, width // 2 - 5  # two rows and three columns, uneven
     by_reader = {}
-    for reader in ("odc", "stackstac"):
+    for reader in ("direct", "odc", "stackstac"):
         source = StacSource(scenes=real[1], reader=reader, resampling=resampling)
         scene = read_scenes(real[1]).scenes[2]
-        whole = source.read(scene, ("B04", "B08"), window)
+        whole = read(source, scene, ("B04", "B08"), window)
         parts = np.zeros_like(whole)
         for y in range(0, height, step_y):
             for x in range(0, width, step_x):
                 tile = window[y : min(y + step_y, height), x : min(x + step_x, width)]
-                part = source.read(scene, ("B04", "B08"), tile)
+                part = read(source, scene, ("B04", "B08"), tile)
                 parts[:, y : y + step_y, x : x + step_x] = part
         np.testing.assert_array_equal(whole, parts)
         by_reader[reader] = whole
+    np.testing.assert_array_equal(by_reader["direct"], by_reader["stackstac"])
     np.testing.assert_array_equal(by_reader["odc"], by_reader["stackstac"])
     assert (by_reader["odc"] > 0).mean() > 0.5
 
@@ -169,8 +183,8 @@ def test_warp_against_a_loop_over_pixels(real, place):
     folder, lock = real
     scene = read_scenes(lock).scenes[2]
     red = plain(folder, scene.id, "B04").astype(float)
-    nearest = StacSource(scenes=lock, resampling="nearest").read(scene, ("B04",), window)[0]
-    smooth = StacSource(scenes=lock).read(scene, ("B04",), window)[0]
+    nearest = read(StacSource(scenes=lock, resampling="nearest"), scene, ("B04",), window)[0]
+    smooth = read(StacSource(scenes=lock), scene, ("B04",), window)[0]
     to_utm = Transformer.from_crs(window.crs.to_epsg(), 32633, always_xy=True)
     for y in range(30):
         for x in range(40):
@@ -191,7 +205,7 @@ def test_coarser_pixels_are_the_mean_of_what_they_cover(real):
     folder, lock = real
     scene = read_scenes(lock).scenes[2]
     window = GRID[300:420, 400:520].zoom_out(4)
-    found = StacSource(scenes=lock).read(scene, ("B04",), window)[0]
+    found = read(StacSource(scenes=lock), scene, ("B04",), window)[0]
     red = plain(folder, scene.id, "B04")[300:420, 400:520].astype(float)
     assert (red > 0).all()
     blocks = red.reshape(30, 4, 30, 4).mean(axis=(1, 3))
@@ -227,12 +241,47 @@ def test_bilinear_leaves_nodata_out(seed, shift, scale):
             assert found[y, x] == int(np.floor(total / weight + 0.5))
 
 
+def merged(counts, scl, *, gain=1.0, bias=0.0, nodata=0, seen=None):
+    """Return (reflectance of one band, is_seen, number of pixels) of a first or second granule."""
+    counts = np.asarray(counts)[None]
+    out = np.full(counts.shape, 77, np.int16)
+    is_seen = np.zeros(counts.shape[1:], np.bool_) if seen is None else np.array(seen)
+    found = merge_granule(
+        counts,
+        np.asarray(scl, np.uint8),
+        np.array([gain]),
+        np.array([bias]),
+        nodata,
+        out,
+        is_seen,
+        seen is None,
+    )
+    return out[0].tolist(), is_seen.tolist(), found
+
+
 def test_stored_units():
     counts = np.array([[0, 1, 900, 1000, 1250, 40000, 65535]], np.uint16)
-    assert stored(counts, "B02", -1000)[0].tolist() == [NODATA, -999, -100, 0, 250, 32767, 32767]
-    assert stored(counts, "B02", 0)[0].tolist() == [NODATA, 1, 900, 1000, 1250, 32767, 32767]
-    assert stored(counts, "WVP", -1000)[0].tolist() == [NODATA, 1, 900, 1000, 1250, 32767, 32767]
-    assert stored(counts, "AOT", -1000)[0, :4].tolist() == [NODATA, 10, 9000, 10000]
+    scl = np.full(counts.shape, 4)
+    with_offset, is_seen, found = merged(counts, scl, bias=-1000.0)
+    assert with_offset == [[NODATA, -999, -100, 0, 250, 32767, 32767]]
+    assert (is_seen, found) == ([[False] + [True] * 6], 6)
+    plain, *_ = merged(counts, scl)
+    assert plain == [[NODATA, 1, 900, 1000, 1250, 32767, 32767]]
+    landsat, *_ = merged(
+        np.array([[0, 7273, 10000, 43636]], np.uint16), scl[:, :4], gain=0.275, bias=-2000.0
+    )
+    assert landsat == [[NODATA, 0, 750, 10000]]
+    hls, *_ = merged(np.array([[-9999, -20, 0, 500]], np.int16), scl[:, :4], nodata=-9999)
+    assert hls == [[NODATA, -20, 0, 500]]
+
+
+def test_nodata_and_defective_classes_have_no_pixels_and_the_first_granule_wins():
+    counts = np.array([[5, 5, 5, 5]], np.uint16)
+    first, is_seen, _ = merged(counts, [[0, 1, 2, 11]])
+    assert first == [[NODATA, NODATA, 5, 5]]
+    second, is_seen, found = merged(counts, [[4, 4, 4, 4]], seen=[[False, True, False, True]])
+    assert (second, found) == ([[5, 77, 5, 77]], 2)
+    assert is_seen == [[True] * 4]
 
 
 # --- made scenes, a few pixels each -------------------------------------------------------------
@@ -278,7 +327,10 @@ def made(tmp_path):
             "updated": "",
             "offset": offset,
             "offset_reason": "made",
+            "sensor": "sentinel-2-l2a",
+            "metadata_href": "",
             "is_locked": False,
+            "cost": {},
             "assets": {
                 "B02": {"href": blue_path, "transform": None, "shape": None, "stamp": None},
                 "SCL": {"href": scl_path, "transform": None, "shape": None, "stamp": None},
@@ -352,8 +404,13 @@ def test_an_overpass_belongs_to_the_month_it_began_in(made):
         time="2023-08-01T00:04:00+00:00",
     )
     source = made.source(scene)
-    assert source.looks(Month(2023, 7), SMALL, ("B02",)).ids == ("midnight",)
+    assert source.looks(Period.of_month(2023, 7), SMALL, ("B02",)).ids == ("midnight",)
     assert source.looks(AUGUST, SMALL, ("B02",)).ids == ()
+    acquisition = Period.of_acquisition(scene.overpass_start)
+    assert str(acquisition) == "2023-07-31T23:59:49"
+    looks = source.looks(acquisition, SMALL, ("B02",))
+    assert looks.ids == ("midnight",)
+    assert looks.days.tolist() == [(date(2023, 7, 31) - date(1970, 1, 1)).days]
 
 
 def test_cloudy_overpass_is_left_out_unread(made):
@@ -381,7 +438,7 @@ def test_buffer_reaches_over_the_edge_of_a_tile(made):
         found = part.is_clear if part.ids else np.zeros_like(expected)
         np.testing.assert_array_equal(found, expected)
     degrees = GeoBox.from_bbox(tuple(window_outline(SMALL).bounds), "EPSG:4326", resolution=1e-4)
-    with pytest.raises(InputError, match="buffer in metres needs a grid in metres"):
+    with pytest.raises(InputError, match="a mask with distances needs a grid in metres"):
         source.looks(AUGUST, degrees, ("B02",))
 
 
@@ -418,7 +475,7 @@ def test_unreadable_files_are_named(made, reader, sent):
 
 def test_source_is_small_to_pickle_and_refuses_bad_settings(tmp_path):
     source = StacSource(scenes=tmp_path / "scenes.json")
-    assert len(pickle.dumps(source)) < 500
+    assert len(pickle.dumps(source)) < 700
     assert pickle.loads(pickle.dumps(source)) == source
     with pytest.raises(Exception, match="'gdal'"):  # the run-time type check speaks first here
         replace(source, reader="gdal")

@@ -25,13 +25,13 @@ from rasterio.vrt import WarpedVRT
 from cube.bands import NODATA
 from cube.errors import InputError
 from cube.mask import ClearMask
-from cube.months import Month
+from cube.periods import Period, looks_by_period, periods_between
 from cube.source import SceneCatalogue
 from cube.stack import StackSource, file_stamp
 from cube.tifffolder import template_regex
 
 SITE = "00002806639B424A_32631_2017-08-01_2018-11-30.nc"
-MAY, JUNE = Month(2018, 5), Month(2018, 6)
+MAY, JUNE = Period.of_month(2018, 5), Period.of_month(2018, 6)
 GRID = GeoBox((12, 9), Affine(10, 0, 600000, 0, -10, 5000000), "EPSG:32633")
 
 
@@ -106,6 +106,15 @@ def test_native_bands_are_copied(flanders):
     with xr.open_dataset(files[0]) as dataset:
         times = dataset["timestamp"].sel(timestamp=str(MAY)).values
     assert looks.ids == tuple(str(time)[:19] for time in times)
+    assert looks.days.tolist() == [
+        (time - np.datetime64("1970")).astype("m8[D]").astype(int) for time in times
+    ]
+    has_data = (looks.reflectance != NODATA).all(axis=1)
+    np.testing.assert_array_equal(looks.seen_count, has_data.sum(axis=0))
+    alone = source.looks(Period.of_acquisition(times[1]), grid, ("B08", "B02"))
+    assert alone.ids == looks.ids[1:2]
+    np.testing.assert_array_equal(alone.reflectance[0], looks.reflectance[1])
+    np.testing.assert_array_equal(alone.seen_count, has_data[1])
 
 
 def test_coarser_bands_are_gdals(flanders):
@@ -135,7 +144,7 @@ def test_another_projection_is_gdals(romania):
     center = native.extent.to_crs("EPSG:32635").boundingbox
     left, top = center.left + 95, center.top - 95
     window = GeoBox((70, 70), Affine(10, 0, left, 0, -10, top), "EPSG:32635")
-    month = Month(2018, 8)
+    month = Period.of_month(2018, 8)
     counts = plain(files[0], "B4", month)
     smooth = source.looks(month, window, ("B04",)).reflectance[:, 0]
     assert len(counts) == len(smooth) > 0
@@ -151,15 +160,24 @@ def test_empty_months_have_no_look(romania):
     files, source = romania
     bands = ("B02", "B8A", "B11")
     grid = source.native_geobox(bands)
-    empty = [Month(2015, 9), Month(2016, 2), Month(2018, 12), Month(2019, 5), Month(2020, 1)]
+    empty = [
+        Period.of_month(2015, 9),
+        Period.of_month(2016, 2),
+        Period.of_month(2018, 12),
+        Period.of_month(2019, 5),
+        Period.of_month(2020, 1),
+    ]
     for month in empty:
         looks = source.looks(month, grid, bands)
         assert looks.reflectance.shape == (0, 3, 100, 100)
         assert looks.is_clear.shape == (0, 100, 100)
         assert looks.ids == ()
-    known = source.months(bands)
+        assert looks.days.shape == (0,)
+        assert not looks.seen_count.any()
+    every = periods_between(Period.of_month(2015, 1), Period.of_month(2021, 12))
+    known = list(looks_by_period(every, source.dates(bands)))
     assert not set(empty) & set(known)
-    assert (known[0], known[-1]) == (Month(2015, 8), Month(2021, 1))
+    assert (known[0], known[-1]) == (Period.of_month(2015, 8), Period.of_month(2021, 1))
     with xr.open_dataset(files[0]) as dataset:
         assert len(known) == len(set(dataset["time"].values.astype("datetime64[M]")))
 
@@ -196,7 +214,7 @@ def test_any_tiling_gives_the_same_pixels(romania, place, resampling):
         "UTM": GeoBox((110, 120), Affine(10, 0, box.left + 3, 0, -10, box.top), "EPSG:32635"),
         "coarse": GeoBox((24, 22), native.transform * Affine.scale(4.6), native.crs),
     }[place]
-    month = Month(2018, 8)
+    month = Period.of_month(2018, 8)
     whole = source.looks(month, window, bands)
     assert (whole.reflectance != NODATA).mean() > 0.5
     for tile in (17, 64):
@@ -278,7 +296,7 @@ def test_names_and_order_of_dimensions(tmp_path, kind):
     path = save(odd, tmp_path / f"odd.{kind}")
     source = source_of(path, time="t", y="northing", x="east", mask="SCL")
     assert source.native_geobox(("B02",)) == GRID
-    assert source.months(("B02",)) == (MAY, JUNE)
+    assert list(looks_by_period((MAY, JUNE), source.dates(("B02",)))) == [MAY, JUNE]
     window = GRID[1:9, 2:8]
     looks = source.looks(MAY, window, ("B04", "B02"))
     for index, name in enumerate(("B04", "B02")):
@@ -592,7 +610,7 @@ def test_one_band_a_file(tiffs):
         is_clear = np.isin(made[day, "SCL"], (4, 5, 6, 7))[2:10, 1:9]
         is_clear &= (made[day, "B02"] > 0)[2:10, 1:9] & (made[day, "B04_10m"] > 0)[2:10, 1:9]
         np.testing.assert_array_equal(looks.is_clear[look], is_clear)
-    assert source.looks(Month(2018, 7), GRID, ("B02",)).reflectance.shape == (0, 1, 12, 9)
+    assert source.looks(Period.of_month(2018, 7), GRID, ("B02",)).reflectance.shape == (0, 1, 12, 9)
 
 
 @pytest.mark.parametrize(
@@ -648,7 +666,7 @@ def test_templates_that_do_not_fit(tiffs, template, text):
 
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"source folder .* does not exist"):
-        source_of(str(tmp_path / "no" / "{date:%Y%m%d}.tif")).months(("B02",))
+        source_of(str(tmp_path / "no" / "{date:%Y%m%d}.tif")).dates(("B02",))
 
 
 @settings(deadline=None)

@@ -20,9 +20,13 @@ from odc.geo.xr import ODCExtension  # noqa: F401  registers .odc
 from cube import open_cube
 from cube.bands import NODATA
 from cube.errors import InputError
-from cube.months import Month
+from cube.periods import Period
 from cube.spec import CubeSpec, Region
 from cube.store import (
+    LOOKS_LOST,
+    NO_LOOK,
+    CubeBlocks,
+    clear_share,
     create_cube,
     decode,
     open_stored_cube,
@@ -42,7 +46,7 @@ LAYOUTS = {
 def spec(**changes):
     given = {
         "geobox": GRID,
-        "months": (Month(2022, 2), Month(2022, 3), Month(2022, 5)),
+        "periods": tuple(map(Period.parse, ("2022-02", "2022-03", "2022-05"))),
         "bands": ("B02", "B04", "AOT"),
         "tile": 32,
         "chunk": 16,
@@ -60,10 +64,25 @@ def pixels(made, seed=0):
     return reflectance, clear_count
 
 
+def beside(clear_count):
+    """(clear share, mean day) that go with a count of clear looks among ten."""
+    share = np.where(clear_count > 0, clear_count * 10, 255).astype(np.uint8)
+    return share, np.where(clear_count > 0, 30 + clear_count, 0).astype(np.uint16)
+
+
 def write(path, made, regions, data):
     for region in regions:
         rows, columns = region.rows, region.columns
-        write_region(path, region, data[0][:, :, rows, columns], data[1][:, rows, columns])
+        reflectance, clear_count = data[0][:, :, rows, columns], data[1][:, rows, columns]
+        share, day = beside(clear_count)
+        blocks = CubeBlocks(
+            reflectance=reflectance,
+            clear_count=clear_count,
+            clear_share=share,
+            mean_day=day,
+            is_filled=(clear_count == 1).astype(np.uint8),
+        )
+        write_region(path, region, blocks)
 
 
 def file_hashes(path):
@@ -103,7 +122,7 @@ def test_xarray_decodes_it_without_a_warning(cube):
     assert found["reflectance"].dims == ("time", "band", "y", "x")
     assert list(found["band"].values) == list(made.bands)
     np.testing.assert_array_equal(
-        found["time"].values, np.array([month.start for month in made.months])
+        found["time"].values, np.array([period.start for period in made.periods])
     )
     np.testing.assert_allclose(found["x"].values, 500005 + 10 * np.arange(70))
     np.testing.assert_allclose(found["y"].values, 5299995 - 10 * np.arange(50))
@@ -208,6 +227,54 @@ def test_opening_reads_no_pixel_and_a_pixel_reads_one_object(cube, monkeypatch):
     assert all(key.startswith("reflectance") for key in pixel_objects())
 
 
+def test_flags_and_days_are_shown_as_stored(cube):
+    path, _, (_, clear_count) = cube
+    share, day = beside(clear_count)
+    for found in (open_cube(path), open_stored_cube(path)):
+        for name, expected in (("clear_share", share), ("mean_day", day)):
+            layer = found[name]
+            assert layer.dims == ("time", "y", "x")
+            assert layer.dtype == expected.dtype
+            np.testing.assert_array_equal(layer.values, expected)
+        assert found["clear_share"].attrs["flag_values"] == [LOOKS_LOST, NO_LOOK]
+        assert found["clear_share"].attrs["flag_meanings"] == "looks_lost no_look"
+        assert list(found["period"].values) == ["2022-02", "2022-03", "2022-05"]
+        assert found.sel(time="2022-03")["reflectance"]["period"].values.tolist() == ["2022-03"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("2022-02-01/2022-02-15", "2022-02-16/2022-02-28", "2022-03"),
+        ("2022-03-04T10:30:21", "2022-03-04T10:30:22.500", "2022-03-05T10:20:01"),
+    ],
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_time_axis_is_read_back_exactly(tmp_path, names, layout):
+    made = spec(periods=tuple(map(Period.parse, names)), **LAYOUTS[layout])
+    create_cube(tmp_path / "cube.zarr", made)
+    assert read_spec(tmp_path / "cube.zarr") == made
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain = xr.open_zarr(tmp_path / "cube.zarr", chunks=None).load()
+        found = open_cube(tmp_path / "cube.zarr")
+    for opened in (plain, found):
+        starts = np.array([period.start for period in made.periods])
+        np.testing.assert_array_equal(opened["time"].values.astype("M8[ns]"), starts)
+        assert "period" in opened.coords
+        assert list(opened["period"].values) == list(names)
+
+
+def test_share_of_clear_looks_is_100_or_0_only_where_all_or_none_are():
+    clear, seen = np.meshgrid(np.arange(301), np.arange(301))
+    clear, seen = (part.astype(np.uint16) for part in (clear, seen))
+    found = clear_share(np.minimum(clear, seen), seen)
+    for count, looks in ((0, 0), (0, 3), (3, 3), (1, 3), (1, 300), (299, 300), (2, 3)):
+        exact = 100 * count / looks if looks else 255
+        expected = min(max(round(exact), 1), 99) if 0 < count < looks else exact
+        assert found[looks, count] == expected
+
+
 def test_selecting_by_month_band_and_place(cube):
     path, _, (reflectance, _) = cube
     found = open_cube(path)["reflectance"]
@@ -307,6 +374,9 @@ def test_a_tile_of_one_object(tmp_path):
     write(path, made, made.regions()[:1], pixels(made))
     assert sorted(set(file_hashes(path)) - empty) == [
         "clear_count/c/0/0/0",
+        "clear_share/c/0/0/0",
+        "is_filled/c/0/0/0",
+        "mean_day/c/0/0/0",
         "reflectance/c/0/0/0/0",
     ]
 
@@ -317,9 +387,8 @@ def test_a_region_that_cuts_objects_is_refused(cube):
     step = 32 if made.sharded else 16
     for top, left, height, width in ((8, 0, step, step), (0, 0, step - 3, step), (0, 64, step, 8)):
         region = Region(row=0, column=0, top=top, left=left, height=height, width=width)
-        block = np.zeros((3, 3, height, width), np.int16)
         with pytest.raises(ValueError, match="would cut the stored objects of"):
-            write_region(path, region, block, np.zeros((3, height, width), np.uint16))
+            write_region(path, region, CubeBlocks.empty(3, 3, height, width))
     assert file_hashes(path) == before
 
 
@@ -328,9 +397,7 @@ def test_blocks_are_not_stretched(cube):
     region = made.regions()[0]
     before = file_hashes(path)
     with pytest.raises(ValueError, match=r"has shape \(1, 3, 32, 32\), the store expects \(3, 3"):
-        write_region(
-            path, region, np.zeros((1, 3, 32, 32), np.int16), np.zeros((1, 32, 32), np.uint16)
-        )
+        write_region(path, region, CubeBlocks.empty(1, 3, 32, 32))
     assert file_hashes(path) == before
 
 
@@ -348,7 +415,7 @@ def test_the_same_cube_again_is_kept(cube):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"months": (Month(2022, 2),)}, "with other months"),
+        ({"periods": (Period.parse("2022-02"),)}, "with other periods"),
         ({"bands": ("B04", "B02", "AOT")}, "with other bands"),
         ({"tile": 16}, "with other tile"),
         ({"geobox": GRID.pad(1)}, "with other transform, shape"),
@@ -383,11 +450,11 @@ def foreign(path, kind):
         path.mkdir()
         (path / "zarr.json").write_text("<!DOCTYPE html>")
     elif kind == "map":
-        zarr.create_group(path, attributes={"canopycube": {"kind": "map", "schema": 1}})
+        zarr.create_group(path, attributes={"canopycube": {"kind": "map", "schema": 2}})
     elif kind == "new layout":
         zarr.create_group(path, attributes={"canopycube": {"kind": "cube", "schema": 99}})
     elif kind == "no description":
-        zarr.create_group(path, attributes={"canopycube": {"kind": "cube", "schema": 1}})
+        zarr.create_group(path, attributes={"canopycube": {"kind": "cube", "schema": 2}})
     elif kind == "link":
         path.symlink_to(path.with_name("nothing"))
 
@@ -403,7 +470,7 @@ def foreign(path, kind):
         ("html", "exists and is no Zarr store"),
         ("store", "exists and is a foreign Zarr store; expected a canopycube cube"),
         ("map", "exists and is map; expected a canopycube cube"),
-        ("new layout", "has layout version 99; this version reads 1"),
+        ("new layout", "has layout version 99; this version reads 2"),
         ("no description", "is damaged: its description is missing"),
         ("link", "there is no cube at"),
     ],

@@ -39,14 +39,14 @@ def make_samples() -> Callable[..., Samples]:
         samples = Samples(
             reflectance=values.astype(np.float32),
             bands=BANDS,
-            months=MONTHS,
+            periods=MONTHS,
             label=label.astype(np.int64),
             classes=tuple(f"species {index}" for index in range(classes)),
             group=group.astype(np.int64),
             # three groups, one of each class, share a block
             block=(group // classes).astype(np.int64),
         )
-        return samples.with_clear_months(DEFAULT_FEATURES)
+        return samples.with_clear_periods(DEFAULT_FEATURES)
 
     return build
 

@@ -81,7 +81,7 @@ def test_round_trip_keeps_every_bit(
         loaded.predict_samples(samples.reflectance, samples.bands),
         classifier.predict_samples(samples.reflectance, samples.bands),
     )
-    for name in ("months", "classes", "colours", "scores", "sample_fingerprint", "code_version"):
+    for name in ("periods", "classes", "colours", "scores", "sample_fingerprint", "code_version"):
         assert getattr(loaded, name) == getattr(classifier, name)
     assert loaded.fitted.config == classifier.fitted.config
     assert loaded.fingerprint == classifier.fingerprint
@@ -178,10 +178,10 @@ class _Bomb:
             "changed after it was saved",
         ),
         (
-            lambda f: forge(f, lambda c: c.update(schema=2)),
-            "has layout version 2, this program rea",
+            lambda f: forge(f, lambda c: c.update(schema=3)),
+            "has layout version 3, this program rea",
         ),
-        (lambda f: forge(f, lambda c: c.pop("months")), "has a wrong entry: 'months'"),
+        (lambda f: forge(f, lambda c: c.pop("periods")), "has a wrong entry: 'periods'"),
         (lambda f: forge(f, lambda c: c.update(mean="high")), "has a wrong entry"),
         (
             lambda f: forge(f, lambda c: c.update(mean=[0.0], deviation=[1.0])),
@@ -191,7 +191,10 @@ class _Bomb:
         (lambda f: forge(f, lambda c: c["config"].update(hidden=0)), "hidden is 0; expected 1 to"),
         (lambda f: forge(f, lambda c: c["config"].update(hidden=4096)), "the settings call for"),
         (lambda f: forge(f, lambda c: c["config"].update(run="ls")), r"unknown \['run'\]"),
-        (lambda f: forge(f, lambda c: c.update(months=[13] * 12)), "not calendar months 1 to 12"),
+        (
+            lambda f: forge(f, lambda c: c.update(periods=["13"] * 12)),
+            "are not months '03' or days",
+        ),
         (lambda f: forge(f, lambda c: c.update(colours=["red"] * 3)), "'red' is not of the form"),
         (lambda f: forge(f, lambda c: c["classes"].append("oak")), "weights 'head.bias' are"),
         (
@@ -240,7 +243,7 @@ def test_a_cube_that_fits_is_accepted(classifier: SpeciesClassifier, samples: Sa
 
 
 @pytest.mark.parametrize(
-    ("bands", "months", "text"),
+    ("bands", "periods", "text"),
     [
         (
             lambda b: b[:-1],
@@ -250,23 +253,37 @@ def test_a_cube_that_fits_is_accepted(classifier: SpeciesClassifier, samples: Sa
         (
             lambda b: b,
             lambda m: [*m[2:], "2023-01", "2023-02"],
-            "months: needs 01 02 .* 12; the cube has 03 04 .* 12 01 02$",
+            "periods: needs 01 02 .* 12; the cube has 03 04 .* 12 01 02$",
+        ),
+        (
+            lambda b: b,
+            lambda m: [*m[:11], "2022-12-01/2022-12-15"],
+            r"the cube has 01 .* 11 12-01/12-15$",
+        ),
+        (
+            lambda b: b,
+            lambda m: [f"{month}-04T10:30:21" for month in m],
+            "cannot be classified: period '2022-01-04T10:30:21' is a single acquisition",
         ),
         (lambda b: b, lambda m: m[:11], "the cube has 01 02 03 04 05 06 07 08 09 10 11$"),
-        (lambda b: b[1:], lambda m: m[1:], "lacks B02\nmonths: needs"),
-        (lambda b: b, lambda m: m[::-1], "months cannot be classified: .* months must rise"),
-        (lambda b: b, lambda m: [*m[:11], "2024-12"], "'2024-12' follows one 25 months away"),
+        (lambda b: b[1:], lambda m: m[1:], "lacks B02\nperiods: needs"),
+        (lambda b: b, lambda m: m[::-1], "periods cannot be classified: .* periods must rise"),
+        (
+            lambda b: b,
+            lambda m: [*m[:11], "2024-12"],
+            "'2024-12' begins more than a year after '2022-11'",
+        ),
     ],
 )
 def test_a_cube_that_does_not_fit_is_refused_with_the_difference(
     classifier: SpeciesClassifier,
     samples: Samples,
     bands: Callable[[tuple[str, ...]], tuple[str, ...]],
-    months: Callable[[list[str]], list[str]],
+    periods: Callable[[list[str]], list[str]],
     text: str,
 ) -> None:
     with pytest.raises(ClassifierError, match=text):
-        classifier.check_cube(bands(samples.bands), months(list(samples.months)))
+        classifier.check_cube(bands(samples.bands), periods(list(samples.periods)))
 
 
 def test_samples_without_a_clear_month_have_no_probability(
@@ -276,7 +293,7 @@ def test_samples_without_a_clear_month_have_no_probability(
     reflectance[2] = np.nan
     found = classifier.predict_samples(reflectance, samples.bands)
     assert np.isnan(found).all(axis=1).tolist() == [False, False, True, False]
-    with pytest.raises(ClassifierError, match=r"reads 12 months .*; the data have 11"):
+    with pytest.raises(ClassifierError, match=r"reads 12 periods .*; the data have 11"):
         classifier.predict_samples(reflectance[:, 1:], samples.bands)
 
 

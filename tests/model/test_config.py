@@ -52,7 +52,7 @@ def test_settings_survive_json() -> None:
         ({"patience": 0}, "patience is 0"),
         ({"epochs": None}, "epochs is None; expected int"),
         ({"class_weights": "equal"}, "class_weights is 'equal'; expected one of none, root"),
-        ({"mask_input": False}, "could not tell a hidden month"),
+        ({"mask_input": False}, "could not tell a hidden period"),
         ({"hiden": 3}, "training has no setting hiden"),
         ({"features": 3}, "features is 3; expected FeatureSet"),
     ],

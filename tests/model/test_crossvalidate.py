@@ -91,7 +91,7 @@ def test_random_split_flatters_when_groups_are_alike_inside(quick: TrainConfig) 
     samples = Samples(
         reflectance=(signature[group] + random.normal(0, 0.002, (360, 12, 10))).astype(np.float32),
         bands=DEFAULT_FEATURES.required_bands,
-        months=tuple(f"2022-{month:02d}" for month in range(1, 13)),
+        periods=tuple(f"2022-{month:02d}" for month in range(1, 13)),
         label=(random.permutation(30) % 2)[group].astype(np.int64),
         classes=("a", "b"),
         group=group.astype(np.int64),

@@ -163,12 +163,12 @@ def test_pixels_with_too_few_months_are_left_out(
 
 
 def test_more_months_than_a_byte_holds(classifier: SpeciesClassifier, make_samples: Make) -> None:
-    months = tuple(index % 12 + 1 for index in range(300))
+    periods = tuple(f"{index % 12 + 1:02d}" for index in range(300))
     bands = make_samples(groups=3).bands
     clear = np.array([0, 1, 253, 254, 255, 256, 300])
     block = np.where(np.arange(300)[:, None] < clear, 3000, -32768).astype(np.int16)  # (time, x)
     block = np.repeat(block[:, None, None], len(bands), axis=1)  # (time, band, 1, x)
-    found = predict_block(replace(classifier, months=months), block, bands, min_months=255)
+    found = predict_block(replace(classifier, periods=periods), block, bands, min_months=255)
     assert found.months_observed[0].tolist() == [0, 1, 253, 254, 254, 254, 254]
     assert (found.class_value[0] > 0).tolist() == [False] * 4 + [True] * 3
 
@@ -212,7 +212,7 @@ def test_blocks_that_do_not_fit_are_refused(
     classifier: SpeciesClassifier, block: np.ndarray, make_samples: Make
 ) -> None:
     bands = make_samples(groups=3).bands
-    with pytest.raises(ClassifierError, match="reads 12 months, the block has 11"):
+    with pytest.raises(ClassifierError, match="reads 12 periods, the block has 11"):
         predict_block(classifier, block[1:], bands)
     with pytest.raises(ClassifierError, match=r"needs bands B04 B08; .*, lacks B08"):
         predict_block(classifier, block[:, :6], bands[:6])

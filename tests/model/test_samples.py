@@ -7,7 +7,6 @@ import pytest
 from model.config import TrainConfig
 from model.errors import SampleError
 from model.features import DEFAULT_FEATURES, FeatureSet
-from model.months import calendar_months
 from model.preparation import Preparation
 from model.samples import Samples
 
@@ -19,7 +18,7 @@ def test_names_become_indices_in_the_order_of_the_classes(make_samples: Make) ->
     build = {
         "reflectance": samples.reflectance,
         "bands": samples.bands,
-        "months": samples.months,
+        "periods": samples.periods,
         "group": samples.group.astype(np.int32),
         "block": samples.block,
     }
@@ -42,16 +41,23 @@ def test_fill_values_and_raw_counts_are_refused(make_samples: Make) -> None:
             replace(samples, reflectance=broken)
 
 
-def test_shapes_labels_and_months_are_checked(make_samples: Make) -> None:
+def test_shapes_labels_and_periods_are_checked(make_samples: Make) -> None:
     samples = make_samples(groups=6)
-    with pytest.raises(SampleError, match=r"\(12, 10\); months and bands name \(11, 10\)"):
-        replace(samples, months=samples.months[1:])
+    with pytest.raises(SampleError, match=r"\(12, 10\); periods and bands name \(11, 10\)"):
+        replace(samples, periods=samples.periods[1:])
     with pytest.raises(SampleError, match="labels reach from 0 to 2; 2 classes allow 0 to 1"):
         replace(samples, classes=("a", "b"))
-    with pytest.raises(SampleError, match="months must rise"):
-        replace(samples, months=samples.months[::-1])
+    with pytest.raises(SampleError, match="periods must rise"):
+        replace(samples, periods=samples.periods[::-1])
     with pytest.raises(SampleError, match="there twice"):
         replace(samples, classes=("a", "a", "b"))
+
+
+def test_acquisitions_are_refused_for_training_in_two_lines(make_samples: Make) -> None:
+    samples = make_samples(groups=3)
+    instants = tuple(f"2022-01-{day:02d}T10:30:21" for day in range(1, 13))
+    with pytest.raises(SampleError, match="does not come again in another year\nbuild the cube"):
+        replace(samples, periods=instants)
 
 
 def test_samples_without_a_clear_month_are_left_out(make_samples: Make) -> None:
@@ -59,9 +65,9 @@ def test_samples_without_a_clear_month_are_left_out(make_samples: Make) -> None:
     gaps = samples.reflectance.copy()
     gaps[3] = np.nan
     gaps[5, 1:, 0] = np.nan
-    kept = replace(samples, reflectance=gaps).with_clear_months(DEFAULT_FEATURES)
+    kept = replace(samples, reflectance=gaps).with_clear_periods(DEFAULT_FEATURES)
     assert len(kept) == len(samples) - 1
-    two = replace(samples, reflectance=gaps).with_clear_months(DEFAULT_FEATURES, at_least=2)
+    two = replace(samples, reflectance=gaps).with_clear_periods(DEFAULT_FEATURES, at_least=2)
     assert len(two) == len(samples) - 2
 
 
@@ -79,14 +85,6 @@ def test_fingerprint_tells_every_change_but_not_the_kind_of_nan(make_samples: Ma
         replace(samples, classes=("a", "b", "c")),
     ]
     assert len({samples.fingerprint, *(other.fingerprint for other in different)}) == 5
-
-
-def test_calendar_months_wrap_at_the_end_of_the_year() -> None:
-    assert calendar_months(("2017-11", "2017-12", "2018-01", "2018-03")) == (11, 12, 1, 3)
-    with pytest.raises(ValueError, match="month '2022-13' does not exist"):
-        calendar_months(("2022-13",))
-    with pytest.raises(ValueError, match="'2024-01' follows one 24 months away"):
-        calendar_months(("2022-01", "2024-01"))
 
 
 def test_statistics_rest_on_clear_training_values_only(make_samples: Make) -> None:

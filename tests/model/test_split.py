@@ -18,7 +18,7 @@ def labelled(label: list[int], group: list[int]) -> Samples:
     return Samples(
         reflectance=np.full((count, 1, 1), 0.1, np.float32),
         bands=("B04",),
-        months=("2022-01",),
+        periods=("2022-01",),
         label=np.array(label, np.int64),
         classes=tuple(f"species {index}" for index in range(max(label) + 1)),
         group=np.array(group, np.int64),

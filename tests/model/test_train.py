@@ -128,11 +128,11 @@ def test_unusable_samples_are_refused(make_samples: Make, quick: TrainConfig) ->
         next(iter(fit(samples.take(np.flatnonzero(samples.label == 1)), quick)))
     empty = samples.reflectance.copy()
     empty[:3] = np.nan
-    with pytest.raises(SampleError, match="3 of 48 samples have no clear month"):
+    with pytest.raises(SampleError, match="3 of 48 samples have no clear period"):
         next(iter(fit(replace(samples, reflectance=empty), quick)))
     config = TrainConfig.preset("reference", features=["AOT"])
     with pytest.raises(FeatureError, match="need bands AOT"):
         next(iter(fit(samples, config)))
     other = replace(samples, classes=("a", "b", "c"))
-    with pytest.raises(SampleError, match="other classes or months"):
+    with pytest.raises(SampleError, match="other classes or periods"):
         next(iter(fit(samples, quick, validation=other)))

@@ -1,7 +1,7 @@
 """Runs of the whole chain that several tests look at, each made once."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,14 @@ from cube.forest import Forest, ForestSpec, write_forest
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe, read_recipe
 from pipelines.run import open_run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _searches_in_a_folder_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CANOPYCUBE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
 
 FOREST_RECIPE = """
 name = "Small forest"

@@ -113,13 +113,17 @@ def test_a_cube_path_that_is_something_else(
 
         zarr.create_group(place, attributes={"author": "me"})
     before = sorted(
-        str(path) for path in place.parent.rglob("*") if path.name not in ("scenes.json", ".lock")
+        str(path)
+        for path in place.parent.rglob("*")
+        if path.name not in ("scenes.parquet", ".lock")
     )
     complaint = _refused(command, recipe_path)
     assert "cube.zarr" in complaint
     assert "expected a canopycube cube" in complaint
     after = sorted(
-        str(path) for path in place.parent.rglob("*") if path.name not in ("scenes.json", ".lock")
+        str(path)
+        for path in place.parent.rglob("*")
+        if path.name not in ("scenes.parquet", ".lock")
     )
     assert before == after
 
@@ -138,7 +142,7 @@ def test_machines_get_one_json_object(command: Command, recipe_path: Path) -> No
     plan = json.loads(printed)
     assert plan["shape"] == {"time": 12, "band": 5, "y": 120, "x": 120}
     assert plan["tiles"] == 4
-    assert "2022-01" in plan["months_without_scenes"]
+    assert "2022-01" in plan["periods_without_scenes"]
     code, printed, _ = command("plan", recipe_path, "--json", "--set", "months.first=never")
     assert code == 2
     assert json.loads(printed)["exit"] == 2

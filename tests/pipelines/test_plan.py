@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from cube.composite import median_composite
-from cube.store import create_cube
+from cube.store import create_cube, open_cube
 from pipelines.build_cube import build_tile
 from pipelines.plan import plan_cube
 from pipelines.recipe import Recipe, read_recipe
@@ -66,7 +66,7 @@ def test_a_tile_stays_within_the_memory_that_plan_prints(tmp_path: Path) -> None
     region = plan.spec.regions()[0]
     tracemalloc.start()
     try:
-        build_tile(tmp_path / "cube.zarr", plan.spec, plan.source, region, plan.inputs)
+        build_tile(tmp_path / "cube.zarr", plan.spec, plan.source, region, plan.inputs, plan.finish)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -80,6 +80,46 @@ def test_memory_does_not_grow_with_the_area(tmp_path: Path) -> None:
     assert len(small.spec.regions()) == 1
     assert len(large.spec.regions()) == 9
     assert small.peak_bytes == large.peak_bytes
+
+
+@pytest.mark.parametrize(
+    ("step", "looks"),
+    [
+        ("half-month", {"2022-01-01/2022-01-15": 2, "2022-03-01/2022-03-15": 2}),
+        ("60", {"2022-01-01/2022-03-01": 3, "2022-03-02/2022-04-30": 1}),
+        (
+            "acquisition",
+            {f"2022-0{month}-0{day}T00:00:00": 1 for month in (1, 3) for day in (1, 2)},
+        ),
+    ],
+)
+def test_looks_of_other_periods(tmp_path: Path, step: str, looks: dict[str, int]) -> None:
+    _stack(tmp_path, looks=2, edge=32)
+    plan = plan_cube(read_recipe(tmp_path / "recipe.toml", (f"months.step={step}",)))
+    assert {str(period): count for period, count in plan.looks.items()} == looks
+    assert set(plan.looks) <= set(plan.spec.periods)
+    assert (len(plan.looks) == len(plan.spec.periods)) == (step != "half-month")
+    assert max(plan.looks.values()) == 2 - (step == "acquisition") + (step == "60")
+
+
+def test_a_tile_of_acquisitions_holds_each_scene_alone(tmp_path: Path) -> None:
+    _stack(tmp_path, looks=2, edge=32)
+    plan = plan_cube(read_recipe(tmp_path / "recipe.toml", ("months.step=acquisition",)))
+    path = tmp_path / "cube.zarr"
+    create_cube(path, plan.spec)
+    (path / "ledger").mkdir()
+    region = plan.spec.regions()[0]
+    build_tile(path, plan.spec, plan.source, region, plan.inputs, plan.finish)
+    cube = open_cube(path).load()
+    scenes = xr.open_zarr(tmp_path / "scenes.zarr", chunks=None)
+    is_clear = scenes["SCL"].isin((4, 5, 6, 7)).values
+    np.testing.assert_array_equal(cube["time"].values, scenes["time"].values)
+    np.testing.assert_array_equal(cube["clear_count"].values, is_clear)
+    np.testing.assert_array_equal(cube["clear_share"].values, np.where(is_clear, 100, 0))
+    days = scenes["time"].dt.dayofyear.values[:, None, None]
+    np.testing.assert_array_equal(cube["mean_day"].values, np.where(is_clear, days, 0))
+    expected = np.where(is_clear, scenes["B04"].values * np.float32(1e-4), np.nan)
+    np.testing.assert_allclose(cube["reflectance"].sel(band="B04").values, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

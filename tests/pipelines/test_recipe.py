@@ -2,14 +2,24 @@
 
 import contextlib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
+from cube.cog import Patience
+from cube.composite import METHODS
 from cube.errors import InputError
-from cube.months import Month
+from cube.gapfill import Filling, GapFill
+from cube.outlier import OutlierScreen
+from cube.periods import Period
+from cube.stac import PROVIDERS, Provider
+from cube.stac.pixels import READERS
+from cube.stac.providers import ACCESS_KINDS
 from pipelines.recipe import Recipe, read_recipe
+from pipelines.recipe_cube import CompositeSection, GapsSection, StacSection
 
 GOOD = """
 name = "Reserve"
@@ -35,7 +45,7 @@ def _read(folder: Path, text: str, *overrides: str) -> Recipe:
 def test_paths_are_seen_from_the_recipe(tmp_path: Path) -> None:
     recipe = _read(tmp_path, GOOD)
     assert recipe.outputs.folder == tmp_path / "out"
-    assert recipe.months.first == Month(2022, 1)
+    assert recipe.months.first == Period.of_month(2022, 1)
     assert recipe.bands[0] == "B02"
 
 
@@ -57,14 +67,65 @@ def test_the_template_is_a_recipe(tmp_path: Path) -> None:
     # every key it shows, also behind a comment sign, exists
     shown = template.read_text()
     for section, field in Recipe.model_fields.items():
-        if f"[{section}]" in shown and hasattr(field.annotation, "model_fields"):
+        kinds = [
+            kind for kind in (field.annotation, *get_args(field.annotation)) if _is_model(kind)
+        ]
+        if f"[{section}]" in shown and kinds:
             part = shown.split(f"[{section}]", 1)[1].split("\n[", 1)[0].split("\n# [", 1)[0]
             keys = {
                 line.lstrip("# ").split("=")[0].strip()
                 for line in part.splitlines()
                 if "=" in line.split("#  ")[0]
             }
-            assert keys <= set(field.annotation.model_fields), section
+            assert keys <= {key for kind in kinds for key in kind.model_fields}, section
+            if section in ("source", "mask", "composite", "gaps"):
+                assert keys == set(kinds[0].model_fields), section
+
+
+def _is_model(kind: object) -> bool:
+    return hasattr(kind, "model_fields")
+
+
+def test_the_values_a_recipe_knows_are_those_of_the_cube() -> None:
+    # written twice, for the cube's own take a second to import
+    assert _values(CompositeSection, "method") == METHODS
+    assert _values(GapsSection, "method") == get_args(Filling)
+    assert _values(StacSection, "reader") == READERS
+    assert set(_values(StacSection, "access")) == {"auto", *ACCESS_KINDS}
+    fresh = StacSection.model_validate({"kind": "stac", "catalogue": "https://example.org"})
+    assert (fresh.attempts, fresh.timeout) == (Patience().attempts, Patience().timeout)
+    assert (CompositeSection().outlier_threshold, GapsSection().longest_gap) == (
+        OutlierScreen().absolute,
+        GapFill().longest_gap,
+    )
+    assert GapsSection().smoothness == GapFill().smoothness
+
+
+def _values(section: type[BaseModel], key: str) -> tuple[str, ...]:
+    return get_args(section.model_fields[key].annotation)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
+def test_a_provider_has_a_short_name(tmp_path: Path, provider: Provider) -> None:
+    recipe = _read(tmp_path, GOOD, f"source.catalogue={provider.name}")
+    assert recipe.source.catalogue == provider.address
+
+
+def test_a_file_goes_before_a_short_name(tmp_path: Path) -> None:
+    (tmp_path / "cdse").write_text("{}")
+    recipe = _read(tmp_path, GOOD, "source.catalogue=cdse")
+    assert recipe.source.catalogue == str(tmp_path / "cdse")
+
+
+def test_a_cloud_model_needs_a_catalogue(tmp_path: Path) -> None:
+    stack = (
+        GOOD.replace('"stac"', '"stack"')
+        .replace("catalogue", "files")
+        .replace('"https://example.org/stac"', '["https://example.org/a.nc"]')
+    )
+    _read(tmp_path, stack)
+    with pytest.raises(InputError, match=r"mask.model goes with source.kind = 'stac'"):
+        _read(tmp_path, stack, "mask.model=omnicloudmask")
 
 
 @pytest.mark.parametrize(
@@ -74,12 +135,35 @@ def test_the_template_is_a_recipe(tmp_path: Path) -> None:
         (("months.first=2022-13",), "months.first: month 2022-13 does not exist"),
         (("months.first=January",), "months.first: month 'January' does not exist"),
         (("months.last=2021-12",), "months: months end at 2021-12, before they start at 2022-01"),
+        (
+            ("months.step=weekly",),
+            "months.step: found 'weekly'; expected 'month', 'half-month', .*",
+        ),
+        (("months.step=0",), "months.step: found 0; expected .* whole number of days 1..366"),
+        (("months.step=16.0",), "months.step: found 16.0; expected"),
+        (("months.step=true",), "months.step: found True; expected"),
+        (("months.step=season",), "months: months begin at 2022-01, within a season"),
         (("training.epochs=ten",), "training.epochs: found 'ten'; expected .*integer"),
         (("training.epochs=0",), "training.epochs: found 0; expected .*greater than"),
         (("area.bbox=[1, 2, 3]",), r"area.bbox"),
         (("area.file=none.geojson",), "area.file: file .*none.geojson' does not exist"),
         (("source.kind=stak",), "source: kind = 'stak' is not known; expected 'stac' or 'stack'"),
         (("source.reader=gdal",), "source.reader: found 'gdal'; expected .*'odc' or 'stackstac'"),
+        (("source.access=google",), "source.access: found 'google'; expected 'auto', 'none', .*"),
+        (("source.catalogue=earthsearch",), "catalogue 'earthsearch' is unknown; .*earth-search"),
+        (("source.attempts=0",), "source.attempts: found 0; expected .*greater than or equal"),
+        (("source.timeout=0",), "source.timeout: found 0; expected .*greater than 0"),
+        (("source.lost_scenes=-1",), "source.lost_scenes: found -1; expected"),
+        (("source.product_metadata=1",), "source.product_metadata: found 1; expected .*boolean"),
+        (("mask.opening=-5",), "mask.opening: found -5; expected .*greater than or equal to 0"),
+        (("mask.snow=1",), "mask.snow: found 1; expected .*boolean"),
+        (("mask.modell=s2",), "mask.modell: unknown key; did you mean 'model'"),
+        (("composite.method=mode",), "composite.method: found 'mode'; expected 'median', 'mean',"),
+        (("composite.outlier_threshold=0",), "composite.outlier_threshold: found 0; expected"),
+        (("composite.buffer=1.5",), "composite.buffer: found 1.5; expected .*integer"),
+        (("gaps.method=spline",), "gaps.method: found 'spline'; expected 'linear', 'harmonic'"),
+        (("gaps.longest_gap=0",), "gaps.longest_gap: found 0; expected"),
+        (("gaps.smothness=1",), "gaps.smothness: unknown key; did you mean 'smoothness'"),
         (('bands=["B02", "B99"]',), "bands.1: 'B99' is no Sentinel-2 L2A band; known are"),
         (('bands=["B02", "blue"]',), "bands repeat"),
         (("composite.tile=100",), "composite.tile 100 is no multiple of chunk 256"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cube.errors import InputError
-from pipelines.report import markdown, read_report, summary, write_report
+from pipelines.report import markdown, plan_lines, read_report, summary, write_report
 
 
 def _entry(split: str, *, notes: tuple[str, ...] = (), score: float | None = 0.5) -> dict:
@@ -70,3 +70,70 @@ def test_a_damaged_report_says_what_to_do(tmp_path: Path, text: str) -> None:
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(InputError, match="delete it and run again"):
         read_report(tmp_path / "report.json")
+
+
+CUBE = {
+    "shape": {"time": 12, "band": 5, "y": 120, "x": 120},
+    "bytes": 2_000_000,
+    "tiles": "4 of 4",
+    "lost_scenes": [],
+    "requests": 0,
+    "bytes_read": 0,
+    "empty_share_by_period": {"2022-01": 1.0, "2022-02": 0.2},
+}
+
+
+def test_a_cube_says_how_complete_it_is() -> None:
+    lines = summary({"cube": CUBE})
+    assert lines[1].strip() == "4 of 4 tiles, 0 scenes lost"
+    assert not any("requests" in line for line in lines)
+    lost = [
+        {"scene": f"S{n}", "reason": f"scene 'S{n}', asset B02: cut short", "tiles": n + 1}
+        for n in range(15)
+    ]
+    cube = CUBE | {"lost_scenes": lost, "requests": 12_345, "bytes_read": 6_700_000}
+    text = "\n".join(summary({"cube": cube}))
+    assert "4 of 4 tiles, 15 scenes lost\n" in text
+    assert "lost in 1 tile: scene 'S0', asset B02: cut short\n" in text
+    assert "lost in 2 tiles: scene 'S1'" in text
+    assert "and 3 more; `canopycube build --json` names all" in text
+    assert "12,345 requests brought 6.7 MB" in text
+    assert "15 scenes lost" in markdown({"cube": cube})
+
+
+PLAN = {
+    "crs": "EPSG:32648",
+    "resolution": 10.0,
+    "shape": CUBE["shape"],
+    "periods": "2022-01 … 2022-12",
+    "bands": ["B02"],
+    "tiles": 4,
+    "cube_bytes_uncompressed": 10,
+    "peak_bytes_per_worker": 10,
+    "peak_bytes": 20,
+    "looks_by_period": {"2022-01": 0, "2022-02": 3},
+    "periods_without_scenes": ["2022-01"],
+    "provider": "earth-search",
+    "overpasses": 3,
+    "scenes": 4,
+    "scenes_dropped": {"S9": "cloud cover 91 % is above 80 %"},
+    "offsets": {"boa_offset_applied": 4},
+    "strips": 1,
+    "requests": 1200,
+    "requests_for_headers": 44,
+    "bytes_to_read": 3_400_000,
+}
+
+
+def test_a_plan_tells_what_it_will_ask_for() -> None:
+    text = "\n".join(plan_lines(PLAN))
+    assert "3 overpasses, from earth-search" in text
+    assert "1,200 requests for 3.4 MB, 44 of them for headers" in text
+    assert "strips" not in text
+    assert "no scene in 2022-01" in text
+    assert "4 used, 1 not" in text
+    assert "not used: S9: cloud cover 91 % is above 80 %" in text
+    assert "takes 3 strips a tile" in "\n".join(plan_lines(PLAN | {"strips": 3}))
+    unknown = {"requests": None, "requests_for_headers": None, "bytes_to_read": None}
+    assert "are not known for this reader" in "\n".join(plan_lines(PLAN | unknown))
+    assert "requests" not in "\n".join(plan_lines(PLAN | {"requests": 0}))

@@ -20,6 +20,7 @@ from cube import open_cube
 from cube.bands import REFLECTANCE_BANDS
 from cube.forest import Forest, true_scene
 from cube.mapstore import open_map
+from cube.stac import read_scenes
 from model.classifier import SpeciesClassifier
 from pipelines import classify
 from pipelines.progress import Reporter
@@ -55,25 +56,21 @@ def test_the_composite_is_the_median_of_what_the_scenes_hold(
     """April, blue: an independent read with rasterio of the scenes the lock kept."""
     recipe, _ = finished
     cube = open_cube(recipe.outputs.folder / "cube.zarr").sel(time="2022-04", band="B02")
-    locked = [
-        json.loads(line.strip().rstrip(","))
-        for line in (recipe.outputs.folder / "scenes.json").read_text().splitlines()
-        if line.strip().startswith('{"id"') and '"assets"' in line
-    ]
+    locked = read_scenes(recipe.outputs.folder / "scenes.parquet").scenes
     looks = []
-    for scene in sorted(locked, key=lambda scene: scene["time"]):
-        if not scene["time"].startswith("2022-04") or scene["epsg"] != 32648:
+    for scene in sorted(locked, key=lambda scene: scene.time):
+        if scene.time.month != 4 or scene.epsg != 32648:
             continue
         layers = {}
         for name in ("B02", "B04", "B05", "B08", "B11", "SCL"):
-            with rasterio.open(scene["assets"][name]["href"]) as file:
+            with rasterio.open(scene.assets[name].href) as file:
                 layer = file.read(1).astype(int)
             layers[name] = layer
         scl = layers["SCL"].repeat(2, 0).repeat(2, 1)
         has_data = layers["B02"] > 0
         is_clear = np.isin(scl, (4, 5, 6, 7)) & has_data
-        looks.append(np.where(is_clear, layers["B02"] + scene["offset"], np.nan))
-    zone_49 = [s for s in locked if s["epsg"] == 32649 and s["time"].startswith("2022-04")]
+        looks.append(np.where(is_clear, layers["B02"] + scene.offset, np.nan))
+    zone_49 = [scene for scene in locked if scene.epsg == 32649 and scene.time.month == 4]
     assert zone_49  # an overpass of the other zone fills gaps only where its twin saw nothing
     stack = np.array(looks)
     seen = np.isfinite(stack).any(axis=0)
@@ -91,14 +88,13 @@ def test_offsets_that_lie_do_not_reach_the_cube(
     recipe, _ = finished
     liars = [scene for scene in forest.scenes if scene.is_lying]
     assert liars
-    lock = (recipe.outputs.folder / "scenes.json").read_text()
+    locked = {s.id: s for s in read_scenes(recipe.outputs.folder / "scenes.parquet").scenes}
     settled = 0
     for scene in liars:
-        line = next(line for line in lock.splitlines() if f'"id": "{scene.id}"' in line)
-        record = json.loads(line.strip().rstrip(","))
-        if "undecided" in record["offset_reason"]:
+        record = locked[scene.id]
+        if "undecided" in record.offset_reason:
             continue  # hazy dark pixels tell neither way: the item is believed, and the lock says so
-        assert record["offset"] == (-1000 if scene.offset_in_pixels else 0)
+        assert record.offset == (-1000 if scene.offset_in_pixels else 0)
         settled += 1
     assert settled >= len(liars) / 2
     may = next(s for s in liars if s.epsg == 32648)

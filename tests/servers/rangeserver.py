@@ -1,5 +1,9 @@
 """A folder in, its files over HTTP out: byte ranges, a request log, and faults as wished.
 
+Readers in several threads of the server's own process must set GDAL_DISABLE_READDIR_ON_OPEN to
+EMPTY_DIR, as the package does for remote files: without it they hold the interpreter while they
+wait for the server, for ever (seen with rasterio 1.4.4).
+
 In a test `with RangeServer(folder) as server:`, and `server.url` is the folder's address. For
 measurements as a process of its own, which prints its address as JSON and ends by itself:
 `python tests/servers/rangeserver.py FOLDER --seconds 300 --fault '{"kind": "delay", "seconds": 0.02}'`;
@@ -56,7 +60,7 @@ class RangeServer(LoopbackServer):
         path = self.folder.joinpath(*parts)
         if ".." in parts or not path.is_file():
             return Answer(status=404)
-        return _ranged(path, asked.headers.get("range", ""))
+        return ranged(path, asked.headers.get("range", ""))
 
     def _counters(self) -> dict[str, object]:
         return {
@@ -68,7 +72,7 @@ class RangeServer(LoopbackServer):
         }
 
 
-def _ranged(path: Path, wanted: str) -> Answer:
+def ranged(path: Path, wanted: str) -> Answer:
     """Return a file or one range of it: 206, 416 beyond its end, 200 for what is no single range."""
     size = path.stat().st_size
     headers = {

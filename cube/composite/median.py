@@ -1,17 +1,13 @@
-"""Looks of a month in, one value a pixel out: the median over clear looks, exact in integers."""
+"""Looks in, one value a pixel out: the median over clear looks, exact in integers."""
 
 import functools
-from dataclasses import dataclass
 from typing import no_type_check
 
 import numba
 import numpy as np
 from jaxtyping import Bool, Int16, UInt16
-from odc.geo.geobox import GeoBox
 
 from cube.bands import NODATA, STORED_MAX
-from cube.months import Month
-from cube.source import Composite, Looks, SceneCatalogue
 
 
 @functools.lru_cache(maxsize=512)
@@ -121,17 +117,3 @@ def median_composite(
             clear_count,
         )
     return median.reshape(bands, height, width), clear_count.reshape(height, width)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SceneComposites:
-    """A `MonthSource` over any catalogue of scenes: read a month's looks, take their median."""
-
-    catalogue: SceneCatalogue
-    """Where the looks come from."""
-
-    def composite(self, month: Month, window: GeoBox, bands: tuple[str, ...]) -> Composite:
-        """Return the median of `month` over `window`; a month without a look is all `NODATA`."""
-        looks: Looks = self.catalogue.looks(month, window, bands)
-        reflectance, clear_count = median_composite(looks.reflectance, looks.is_clear)
-        return Composite(reflectance=reflectance, clear_count=clear_count, scenes=looks.ids)

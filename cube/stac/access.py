@@ -1,0 +1,201 @@
+"""A file's stored address in, one that opens and the headers it needs out: signed at the last moment.
+
+Kinds: `none`; `planetary-computer`, a SAS token per container; `earthdata`, a bearer token; `s3` and
+`s3-cdse`, which GDAL signs itself. Secrets come from the environment or the provider's own
+package when they are needed; no object here holds one.
+"""
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+from urllib.parse import urlsplit
+
+from cube.errors import InputError, WorkFailedError
+from cube.stac.href import without_query
+from cube.stac.providers import ACCESS_KINDS, AccessKind, Provider
+
+_EARTHDATA_HOSTS = ("earthdata.nasa.gov", "earthdatacloud.nasa.gov")
+"""Only these and hosts below them ever get the token."""
+
+_TOKEN_TRIES = 5
+"""Times the token server is asked, with growing pauses."""
+
+_RENEWAL = 10.0
+"""Seconds in which a token is not renewed twice: the threads that an expired one failed come
+together, and the first of them has brought a fresh one."""
+
+_signing = threading.Lock()
+_renewed: dict[str, float] = {}
+
+
+@runtime_checkable
+class Access(Protocol):
+    """How files of one provider are opened."""
+
+    @property
+    def kind(self) -> AccessKind:
+        """Which of the kinds above."""
+        ...
+
+    def url(self, href: str, *, is_retry: bool) -> tuple[str, dict[str, str]]:
+        """Return (address to open, HTTP headers to send) for a stored, unsigned `href`.
+
+        With `is_retry` the last ones were refused: nothing that was kept is used again. Neither
+        may be stored or shown. Raises `InputError` if credentials or a package are missing,
+        `WorkFailedError` if they cannot be fetched.
+        """
+        ...
+
+    def gdal_options(self) -> dict[str, str]:
+        """Return GDAL options for files that GDAL opens itself; none of them is secret.
+
+        Raises `InputError` if credentials are missing.
+        """
+        ...
+
+
+def access_for(provider: Provider, kind: AccessKind | None = None) -> Access:
+    """Return the access of `kind`, of None the one that the provider needs."""
+    return access_of_kind(kind or provider.access)
+
+
+def access_of_kind(kind: str) -> Access:
+    """Return the access of a kind's name: what a worker makes of the name it was sent.
+
+    Raises `InputError` for a name that is none.
+    """
+    if kind not in ACCESS_KINDS:
+        raise InputError(f"access {kind!r} is unknown; expected one of {', '.join(ACCESS_KINDS)}")
+    if kind == "planetary-computer":
+        return PlanetaryComputerAccess()
+    if kind == "earthdata":
+        return EarthdataAccess()
+    if kind in ("s3", "s3-cdse"):
+        return S3Access(kind=kind)
+    return PlainAccess()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainAccess:
+    """Files that anyone may read."""
+
+    kind: AccessKind = "none"
+    """Its name."""
+
+    def url(self, href: str, *, is_retry: bool) -> tuple[str, dict[str, str]]:
+        """Return `href` as it is."""
+        return href, {}
+
+    def gdal_options(self) -> dict[str, str]:
+        """Return no option."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanetaryComputerAccess:
+    """Files of Planetary Computer, with a SAS token that the package `planetary-computer` fetches.
+
+    It keeps one per container until a minute before its end; its settings come from PC_SDK_*.
+    """
+
+    kind: AccessKind = "planetary-computer"
+    """Its name."""
+
+    def url(self, href: str, *, is_retry: bool) -> tuple[str, dict[str, str]]:
+        """Return a signed address; other hosts than Azure's stay as they are."""
+        sas = _planetary_computer()
+        parts = urlsplit(href)
+        if not (parts.hostname or "").endswith(sas.BLOB_STORAGE_DOMAIN):
+            return href, {}
+        try:
+            with _signing:  # eight threads that start together need one token
+                key = _token_key(sas, href)
+                is_fresh = time.monotonic() - _renewed.get(key, -_RENEWAL) < _RENEWAL
+                if is_retry and not is_fresh:
+                    sas.TOKEN_CACHE.pop(key, None)
+                sas.get_token(*_container(href), retry_total=_TOKEN_TRIES)
+                if is_retry and not is_fresh:
+                    _renewed[key] = time.monotonic()
+                return str(sas.sign_url(href)), {}
+        except (OSError, ValueError, TypeError) as error:  # of requests and pydantic
+            raise WorkFailedError(
+                f"no token for {without_query(href)}: the token server of Planetary Computer "
+                f"failed ({type(error).__name__}); try again later"
+            ) from None
+
+    def gdal_options(self) -> dict[str, str]:
+        """Return no option."""
+        return {}
+
+
+def _planetary_computer() -> Any:
+    try:
+        import planetary_computer.sas  # optional, and a second to import
+    except ImportError as error:
+        raise InputError(
+            "files of Planetary Computer need its package for signing; run "
+            '`pip install "canopycube[planetary-computer]"`'
+        ) from error
+    return planetary_computer.sas
+
+
+def _container(href: str) -> tuple[str, str]:
+    """(account, container) of an address of Azure's blob storage."""
+    parts = urlsplit(href)
+    return (parts.hostname or "").partition(".")[0], parts.path.lstrip("/").partition("/")[0]
+
+
+def _token_key(sas: Any, href: str) -> str:
+    return "/".join((sas.Settings.get().sas_url, *_container(href)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarthdataAccess:
+    """Files of NASA's Earthdata cloud, with the bearer token in EARTHDATA_TOKEN."""
+
+    kind: AccessKind = "earthdata"
+    """Its name."""
+
+    def url(self, href: str, *, is_retry: bool) -> tuple[str, dict[str, str]]:
+        """Return `href` and, for NASA's hosts over https, the header with the token."""
+        parts = urlsplit(href)
+        host = parts.hostname or ""
+        is_nasa = any(host == name or host.endswith(f".{name}") for name in _EARTHDATA_HOSTS)
+        if parts.scheme != "https" or not is_nasa:
+            return href, {}
+        return href, {"Authorization": f"Bearer {_from_environment('EARTHDATA_TOKEN')}"}
+
+    def gdal_options(self) -> dict[str, str]:
+        """Return no option: GDAL_HTTP_HEADERS would send the token to every host."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Access:
+    """Files of an S3 store, which GDAL signs with the keys it finds in the environment."""
+
+    kind: AccessKind = "s3"
+    """`s3`, or `s3-cdse` for the store of the Copernicus Data Space."""
+
+    def url(self, href: str, *, is_retry: bool) -> tuple[str, dict[str, str]]:
+        """Return `href` as it is: only GDAL can open it."""
+        return href, {}
+
+    def gdal_options(self) -> dict[str, str]:
+        """Return where the store is; the keys must be there, but are left where they are."""
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            _from_environment(name)
+        cdse = "eodata.dataspace.copernicus.eu" if self.kind == "s3-cdse" else ""
+        endpoint = os.environ.get("AWS_S3_ENDPOINT") or cdse
+        if not endpoint:
+            return {}
+        return {"AWS_S3_ENDPOINT": endpoint, "AWS_VIRTUAL_HOSTING": "FALSE"}
+
+
+def _from_environment(name: str) -> str:
+    value = os.environ.get(name, "").strip()
+    if not value or any(ord(letter) < 32 for letter in value):
+        raise InputError(f"these files need credentials; set the environment variable {name}")
+    return value

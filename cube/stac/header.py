@@ -1,0 +1,117 @@
+"""A file of a scene in, its own geometry and a coarse look at its pixels out: directly, or by GDAL."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer
+
+from cube.cog import Cog, FileBrokenError, FileUnreachableError, NotDirectError, read_window
+from cube.errors import InputError
+from cube.stac.files import READ_ERRORS, file_stamp, raster, read_error
+from cube.stac.pixels import PixelReader
+from cube.stac.scene import SCL, Asset, Scene
+from cube.stac.sensors import SENSORS
+
+_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, FileBrokenError, FileUnreachableError)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FileHeader:
+    """What one file of a scene says of itself."""
+
+    epsg: int
+    """Its CRS."""
+    asset: Asset
+    """The asset with the file's own geometry, and for a local file its stamp."""
+    cog: Cog | None
+    """Where its blocks lie; None for a file that GDAL reads."""
+
+
+def read_file_header(reader: PixelReader, scene: Scene, name: str) -> FileHeader:
+    """Read and check the header of one file.
+
+    Raises `InputError` for what a product would not have (several bands, another type or nodata
+    value, no CRS), `SceneReadError` or `SceneUnreachableError` if it cannot be read.
+    """
+    asset = scene.assets[name]
+    try:
+        stamp = file_stamp(asset.href)
+        asset = replace(asset, stamp=stamp)
+        try:
+            cog = reader.header(asset)
+        except NotDirectError:
+            return _by_gdal(reader, scene, name, asset)
+    except _ERRORS as error:
+        raise read_error(error, scene_id=scene.id, band=name, href=asset.href) from error
+    _check(scene, name, count=1, dtype=cog.dtype.name, nodata=cog.nodata)
+    a, b, c, d, e, f = (float(number) for number in cog.transform[:6])
+    placed = replace(asset, transform=(a, b, c, d, e, f), shape=cog.levels[0].shape)
+    return FileHeader(epsg=cog.epsg, asset=placed, cog=cog)
+
+
+def read_coarse(
+    reader: PixelReader, scene: Scene, name: str, header: FileHeader, shape: tuple[int, int]
+) -> Integer[np.ndarray, "y x"]:
+    """Return a file's whole ground in `shape` pixels, from the overview next above in size.
+
+    Raises `SceneReadError` or `SceneUnreachableError`.
+    """
+    href = header.asset.href
+    try:
+        if header.cog is not None:
+            return _thinned(header.cog, href, shape, reader)
+        with raster(
+            reader.access.url(href, is_retry=False)[0], reader.access.gdal_options()
+        ) as file:
+            pixels: Any = file.read(1, out_shape=shape)
+    except _ERRORS as error:
+        raise read_error(error, scene_id=scene.id, band=name, href=href) from error
+    return np.asarray(pixels)
+
+
+def _thinned(
+    cog: Cog, href: str, shape: tuple[int, int], reader: PixelReader
+) -> Integer[np.ndarray, "y x"]:
+    enough = [
+        number
+        for number, level in enumerate(cog.levels)
+        if level.shape[0] >= shape[0] and level.shape[1] >= shape[1]
+    ]
+    number = enough[-1] if enough else 0
+    height, width = cog.levels[number].shape
+    pixels = read_window(
+        cog, href, slice(0, height), slice(0, width), level=number, fetcher=reader.fetcher
+    )
+    rows, columns = (
+        ((np.arange(wanted) + 0.5) * size / wanted).astype(int)
+        for wanted, size in zip(shape, (height, width), strict=True)
+    )
+    return np.asarray(pixels[np.ix_(rows, columns)])
+
+
+def _by_gdal(reader: PixelReader, scene: Scene, name: str, asset: Asset) -> FileHeader:
+    with raster(
+        reader.access.url(asset.href, is_retry=False)[0], reader.access.gdal_options()
+    ) as file:
+        epsg = file.crs.to_epsg() if file.crs else None
+        transform, shape = file.transform, file.shape
+        _check(scene, name, count=file.count, dtype=file.dtypes[0], nodata=file.nodata)
+    if epsg is None:
+        raise InputError(f"scene {scene.id!r}, asset {name}: the file has no CRS with an EPSG code")
+    a, b, c, d, e, f = (float(number) for number in transform[:6])
+    placed = replace(asset, transform=(a, b, c, d, e, f), shape=shape)
+    return FileHeader(epsg=epsg, asset=placed, cog=None)
+
+
+def _check(scene: Scene, name: str, *, count: int, dtype: str, nodata: float | None) -> None:
+    owner = f"scene {scene.id!r}, asset {name}"
+    sensor = SENSORS[scene.sensor]
+    expected = sensor.mask_nodata if name == SCL else sensor.nodata
+    kinds = ("uint8", "uint16") if name == SCL else ("uint8", sensor.dtype)
+    if count != 1 or dtype not in kinds:
+        raise InputError(
+            f"{owner}: the file has {count} bands of {dtype}; expected one of {kinds[-1]}"
+        )
+    if nodata not in (expected, None):
+        raise InputError(f"{owner}: the file's nodata is {nodata}; a product has {expected}")

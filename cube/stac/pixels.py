@@ -1,0 +1,176 @@
+"""One locked scene and a window in, counts on the grid of the window out, through any reader."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from affine import Affine
+from jaxtyping import Integer
+from odc.geo.geobox import GeoBox
+
+from cube.cog import (
+    Cog,
+    Fetcher,
+    FileBrokenError,
+    FileUnreachableError,
+    Headers,
+    NotDirectError,
+    read_window,
+)
+from cube.cog.fetch import is_http
+from cube.errors import InputError
+from cube.stac.access import Access, PlainAccess
+from cube.stac.files import read_error
+from cube.stac.href import is_remote
+from cube.stac.scene import SCL, Asset, Scene
+from cube.stac.sensors import SENSORS
+from cube.warp import Placement, place
+
+ReaderName = Literal["direct", "odc", "stackstac"]
+Resampling = Literal["nearest", "bilinear"]
+
+READERS: tuple[ReaderName, ...] = ("direct", "odc", "stackstac")
+
+NativeReader = Callable[[Scene, str, GeoBox, dict[str, str]], Integer[np.ndarray, "y x"]]
+"""Reads an asset of a scene at a window of its own grid, with more GDAL options: pixels are copied."""
+
+HEADERS = Headers()
+"""What this process knows of files it has read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelReader:
+    """How pixels of locked scenes come onto a window."""
+
+    reader: ReaderName = "direct"
+    """`direct` fetches the blocks of GeoTIFFs itself and leaves other files to `odc`."""
+    resampling: Resampling = "bilinear"
+    """As `StacSource.resampling`."""
+    fetcher: Fetcher = field(default_factory=Fetcher)
+    """For `direct`."""
+    access: Access = field(default_factory=PlainAccess)
+    """For files that GDAL opens; `fetcher` has its own signer."""
+
+    def read(self, scene: Scene, name: str, window: GeoBox) -> Integer[np.ndarray, "y x"]:
+        """Return counts of one asset on the grid of `window`, the sensor's nodata where is nothing.
+
+        Raises `SceneReadError` or `SceneUnreachableError` with scene, asset and address.
+        """
+        if self.reader == "direct" and not _is_for_gdal(scene.assets[name].href):
+            try:
+                return self._direct(scene, name, window)
+            except NotDirectError:
+                pass  # JPEG 2000, strips: odc-stac reads them
+            except (FileBrokenError, FileUnreachableError) as error:
+                href = scene.assets[name].href
+                raise read_error(error, scene_id=scene.id, band=name, href=href) from error
+        return self._native(scene, name, window)
+
+    def header(self, asset: Asset) -> Cog:
+        """Return the header of a file that is read directly; raises the errors of `cube.cog`."""
+        if _is_for_gdal(asset.href):
+            raise NotDirectError("its address is not http")
+        return HEADERS.get(asset.href, self.fetcher, stamp=asset.stamp or "")
+
+    def level(self, cog: Cog, scene: Scene, name: str, window: GeoBox) -> int:
+        """Return the level of a file that a window is made of: an overview for a coarse grid.
+
+        Only where means are wanted, and only if the file declares its nodata value: an overview
+        that was made without mixes nodata into the pixels beside it.
+        """
+        if not self.is_smooth(name) or cog.nodata != SENSORS[scene.sensor].nodata:
+            return 0
+        same_units = window.crs is not None and window.crs.projected
+        return cog.level_for(abs(window.resolution.x)) if same_units else 0
+
+    def is_smooth(self, name: str) -> bool:
+        """Say whether the asset's pixels are averaged; the mean of two classes is a third one."""
+        return self.resampling == "bilinear" and name != SCL
+
+    def _direct(self, scene: Scene, name: str, window: GeoBox) -> Integer[np.ndarray, "y x"]:
+        asset = scene.assets[name]
+        cog = self.header(asset)
+        _refuse_another(cog, asset, scene.epsg)
+        level = self.level(cog, scene, name, window)
+        placement = place(cog.grid(level), window)
+        if placement is None:
+            return self._nothing(scene, name, window)
+        counts = read_window(
+            cog, asset.href, placement.rows, placement.columns, level=level, fetcher=self.fetcher
+        )
+        return self._brought(scene, name, placement, counts)
+
+    def _native(self, scene: Scene, name: str, window: GeoBox) -> Integer[np.ndarray, "y x"]:
+        grid = native_grid(scene.assets[name], scene.epsg)
+        placement = place(grid, window)
+        if placement is None:
+            return self._nothing(scene, name, window)
+        read = _native_reader("odc" if self.reader == "direct" else self.reader)
+        part = grid[placement.rows, placement.columns]
+        counts = read(self.signed(scene, name), name, part, self.access.gdal_options())
+        return self._brought(scene, name, placement, counts)
+
+    def signed(self, scene: Scene, name: str) -> Scene:
+        """Return the scene with an address of the asset that GDAL can open; kept nowhere."""
+        asset = scene.assets[name]
+        href, _ = self.access.url(asset.href, is_retry=False)
+        return replace(scene, assets={**scene.assets, name: replace(asset, href=href)})
+
+    def _brought(
+        self,
+        scene: Scene,
+        name: str,
+        placement: Placement,
+        counts: Integer[np.ndarray, "row column"],
+    ) -> Integer[np.ndarray, "y x"]:
+        nodata = nodata_of(scene, name)
+        found = placement.bring(counts[None], nodata=nodata, is_smooth=self.is_smooth(name))
+        return np.asarray(found[0])
+
+    def _nothing(self, scene: Scene, name: str, window: GeoBox) -> Integer[np.ndarray, "y x"]:
+        return np.full(window.shape, nodata_of(scene, name), dtype_of(scene, name))
+
+
+def nodata_of(scene: Scene, name: str) -> int:
+    """Return the count of an asset that means nothing was measured."""
+    sensor = SENSORS[scene.sensor]
+    return sensor.mask_nodata if name == SCL else sensor.nodata
+
+
+def dtype_of(scene: Scene, name: str) -> np.dtype[np.integer]:
+    """Return the type of an asset's counts."""
+    sensor = SENSORS[scene.sensor]
+    return np.dtype(sensor.mask_dtype if name == SCL else sensor.dtype)
+
+
+def native_grid(asset: Asset, epsg: int) -> GeoBox:
+    """Return the grid of a locked scene's file."""
+    assert asset.transform is not None
+    assert asset.shape is not None
+    return GeoBox(asset.shape, Affine(*asset.transform), f"EPSG:{epsg}")
+
+
+def _is_for_gdal(href: str) -> bool:
+    return is_remote(href) and not is_http(href)
+
+
+def _refuse_another(cog: Cog, asset: Asset, epsg: int) -> None:
+    found = (cog.epsg, tuple(cog.transform[:6]), cog.levels[0].shape)
+    if found != (epsg, asset.transform, asset.shape):
+        raise FileBrokenError(
+            "the file is not the one that was locked (its grid is another); run "
+            "`canopycube lock RECIPE`"
+        )
+
+
+def _native_reader(name: ReaderName) -> NativeReader:
+    if name == "odc":
+        from cube.stac import read_odc  # two seconds, and only for files that need it
+
+        return read_odc.read_native
+    if name == "stackstac":
+        from cube.stac import read_stackstac
+
+        return read_stackstac.read_native
+    raise InputError(f"reader {name!r} is unknown; expected one of {', '.join(READERS)}")

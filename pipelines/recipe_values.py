@@ -1,0 +1,89 @@
+"""A value of a recipe in, the same value checked out: the kinds of value that sections are made of."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+)
+
+from cube.bands import canonical_band
+from cube.periods import Period, parse_month
+
+STEPS = ("month", "half-month", "season", "acquisition")
+"""Periods that `months.step` knows by name."""
+
+
+def _month(value: object) -> Period:
+    return value if isinstance(value, Period) else parse_month(str(value))
+
+
+def _step(value: object) -> object:
+    is_days = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 366
+    if not is_days and value not in STEPS:
+        raise ValueError(
+            f"found {value!r:.40}; expected {', '.join(map(repr, STEPS))} or a whole number of "
+            "days 1..366"
+        )
+    return value
+
+
+def _rooted(path: Path, info: ValidationInfo) -> Path:
+    """Return a path of the recipe as seen from the recipe's own folder."""
+    folder: Path = (info.context or {}).get("folder", Path())
+    return (folder / path.expanduser()).absolute()
+
+
+def _existing(path: Path, info: ValidationInfo) -> Path:
+    rooted = _rooted(path, info)
+    if not rooted.is_file():
+        raise ValueError(f"file {str(rooted)!r} does not exist")
+    return rooted
+
+
+def _rooted_text(name: str, info: ValidationInfo) -> str:
+    """Return a file, template or catalogue seen from the recipe's folder; addresses as they are."""
+    if "://" in name:
+        return name
+    rooted = _rooted(Path(name), info)
+    if "{date" not in name and not rooted.exists():
+        raise ValueError(f"file {str(rooted)!r} does not exist")
+    return str(rooted)
+
+
+def _catalogue(name: str, info: ValidationInfo) -> str:
+    """Return a catalogue's address or path; a provider's short name becomes its address."""
+    is_word = not set(name) & set("/\\.:")
+    if is_word and not _rooted(Path(name), info).exists():
+        # heavy to import, and short names are few
+        from cube.stac.providers import catalogue_address
+
+        return catalogue_address(name)
+    return _rooted_text(name, info)
+
+
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+MonthText = Annotated[Period, BeforeValidator(_month)]
+StepText = Annotated[
+    Literal["month", "half-month", "season", "acquisition"] | int, BeforeValidator(_step)
+]
+BandName = Annotated[str, AfterValidator(canonical_band)]
+AnyPath = Annotated[Path, AfterValidator(_rooted)]
+RootedText = Annotated[str, AfterValidator(_rooted_text)]
+CatalogueText = Annotated[str, AfterValidator(_catalogue)]
+ExistingPath = Annotated[Path, AfterValidator(_existing)]
+
+
+class Section(BaseModel):
+    """A table of the recipe: unknown keys and loose types are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )

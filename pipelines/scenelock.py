@@ -1,0 +1,180 @@
+"""The question of a recipe in, its scenes out: from the lock file, or searched, checked and kept."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import platformdirs
+
+from cube.ledger import fingerprint
+from cube.periods import periods_between
+from cube.spec import CubeSpec
+from cube.stac import (
+    Scene,
+    SceneList,
+    SceneQuery,
+    SceneReadError,
+    SearchCache,
+    SearchPatience,
+    find_scenes,
+    lock_scenes,
+    read_scenes,
+    search_area,
+    write_scenes,
+)
+from cube.stac.cost import Reading
+from cube.stac.header import read_file_header
+from cube.stac.overview import coarse_classes
+from cube.stac.pixels import PixelReader
+from cube.stac.scene import SCL
+from pipelines.planned import clear_mask, month_ends
+from pipelines.recipe import Recipe, StacSection
+
+CACHE_FOLDER = "CANOPYCUBE_CACHE"
+"""Environment variable: folder in which answers of searches are kept for a day."""
+
+OnScene = Callable[[int, int], None]
+"""Called with (scenes done, scenes in all)."""
+
+_THREADS = 8
+"""Scenes counted at once."""
+
+_NOT_ASKED = {"reader", "resampling", "access", "attempts", "timeout", "lost_scenes"}
+"""Keys of the source that do not decide which scenes there are and what is kept of them."""
+
+
+def cache_folder() -> Path:
+    """Return where answers of searches are kept: `CANOPYCUBE_CACHE`, or the user's cache."""
+    named = os.environ.get(CACHE_FOLDER, "")
+    return Path(named) if named else platformdirs.user_cache_path("canopycube", appauthor=False)
+
+
+def same_scenes(one: SceneList, other: SceneList) -> bool:
+    """Say whether two lists answer one question to the catalogue, whatever is counted of them."""
+    return one.question.partition(" ")[0] == other.question.partition(" ")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneLock:
+    """The scenes of a recipe, and the file that keeps them."""
+
+    recipe: Recipe
+    """What is asked for."""
+    section: StacSection
+    """Its source."""
+    spec: CubeSpec
+    """Its cube."""
+    bands: tuple[str, ...]
+    """Bands of the cube and of the cloud model."""
+    reader: PixelReader
+    """What opens the files."""
+    file: Path
+    """Where the scenes are kept."""
+
+    def scenes(self, *, update: bool, on_scene: OnScene | None) -> SceneList:
+        """Return the scenes of the lock file, which is written anew where that must be.
+
+        A lock for other tiles or another mask has the right scenes: only what reading them takes
+        is counted anew.
+        """
+        question = f"{self._asked} {self._counted}"
+        kept = read_scenes(self.file) if self.file.exists() and not update else None
+        if kept is not None and kept.question == question:
+            return kept
+        if kept is not None and kept.question.partition(" ")[0] == self._asked:
+            scenes = self._recounted(kept, on_scene)
+        else:
+            scenes = self._searched(update=update, on_scene=on_scene)
+        write_scenes(self.file, scenes, question=question)
+        return replace(scenes, question=question)
+
+    @property
+    def _asked(self) -> str:
+        """Fingerprint of what decides the scenes."""
+        # the months, not the periods: acquisitions follow from the scenes, and other periods of
+        # the same months are made of the same ones
+        described = self.spec.to_json()
+        return fingerprint(
+            {
+                "source": self.section.model_dump(exclude=_NOT_ASKED),
+                "months": [str(month) for month in month_ends(self.recipe)],
+                "bands": self.bands,
+                **{key: described[key] for key in ("crs", "transform", "shape")},
+            }
+        )
+
+    @property
+    def _counted(self) -> str:
+        """Fingerprint of what decides how much of them is read."""
+        return fingerprint(
+            {
+                "tile": self.spec.tile,
+                "mask": self.recipe.mask.model_dump(),
+                "resampling": self.section.resampling,
+                "at_once": self._at_once,
+            }
+        )
+
+    @property
+    def _at_once(self) -> int:
+        """Tiles that one process makes side by side."""
+        cluster = self.recipe.cluster
+        return (cluster.workers or os.cpu_count() or 1) if cluster.kind == "threads" else 1
+
+    @property
+    def _reading(self) -> Reading:
+        mask = clear_mask(self.recipe)
+        return Reading(
+            spec=self.spec,
+            bands=self.bands,
+            mask=mask,
+            reader=self.reader,
+            at_once=self._at_once,
+        )
+
+    def _searched(self, *, update: bool, on_scene: OnScene | None) -> SceneList:
+        section = self.section
+        query = SceneQuery(
+            catalogue=section.catalogue,
+            collection=section.collection,
+            periods=periods_between(*month_ends(self.recipe)),
+            geometry=search_area(self.spec.geobox),
+            max_cloud_cover=section.max_cloud_cover,
+        )
+        cache = SearchCache(folder=cache_folder())
+        if update:
+            cache = replace(cache, longest=-1.0)  # no answer is that fresh
+        patience = SearchPatience(timeout=section.timeout)
+        # a page that fails ends the run, where a tile is begun again
+        patience = replace(patience, tries=max(section.attempts, patience.tries))
+        return lock_scenes(
+            find_scenes(query, cache=cache, patience=patience),
+            bands=self.bands,
+            offset=section.offset,
+            reader=self.reader,
+            reading=self._reading,
+            reads_metadata=section.product_metadata,
+            on_scene=on_scene,
+        )
+
+    def _recounted(self, kept: SceneList, on_scene: OnScene | None) -> SceneList:
+        def counted(scene: Scene) -> Scene:
+            try:
+                headers = {
+                    name: read_file_header(self.reader, scene, name) for name in (*self.bands, SCL)
+                }
+                classes = coarse_classes(self.reader, scene, headers[SCL])
+            except SceneReadError:
+                return scene  # broken since it was locked: it is for the build to tell, or to lose
+            direct = {name: header.cog for name, header in headers.items() if header.cog}
+            return replace(scene, cost=asdict(self._reading.cost(scene, direct, classes)))
+
+        found: list[Scene] = []
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for scene in pool.map(counted, kept.scenes):
+                found.append(scene)
+                if on_scene is not None:
+                    on_scene(len(found), len(kept.scenes))
+        return replace(kept, scenes=tuple(found))
