@@ -101,6 +101,10 @@ class OmniCloudMask:
         codes = np.array([CLEAR, 9, 8, CLOUD_SHADOW], np.uint8)[found[0, :height, :width]]
         return np.where(is_seen, codes, np.uint8(NO_OPINION))
 
+    def check(self) -> None:
+        """Raise `InputError` where the package or its weights are missing."""
+        self._folder_with_weights()
+
     def _folder_with_weights(self) -> Path:
         try:
             models = importlib.import_module("omnicloudmask.download_models")
@@ -142,7 +146,9 @@ def cloud_model(name: str) -> CloudModel:
     the package that offers it cannot be loaded or offers something else.
     """
     if name == OmniCloudMask.name:
-        return OmniCloudMask()
+        built_in = OmniCloudMask()
+        built_in.check()
+        return built_in
     offered = {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     if name not in offered:
         known = ", ".join(sorted({OmniCloudMask.name, *offered}))

@@ -145,7 +145,7 @@ def create_cube(path: Path, spec: CubeSpec, *, title: str = "canopycube") -> Non
             chunks=spec.chunks,
             shards=spec.shards,
             attributes={
-                "long_name": "surface reflectance, median of the clear looks of each period",
+                "long_name": "surface reflectance, composite of the clear looks of each period",
                 "scale_factor": SCALE,
                 "add_offset": 0.0,
                 "units": "1",

@@ -188,17 +188,17 @@ def describe(plan: CubePlan, *, workers: int, processes: int = 1) -> dict[str, A
             str(period) for period in spec.periods if period not in plan.looks
         ],
         **plan.facts,
-        **_cost(plan, processes),
+        **_cost(plan, workers, processes),
     }
 
 
-def _cost(plan: CubePlan, processes: int) -> dict[str, Any]:
+def _cost(plan: CubePlan, workers: int, processes: int) -> dict[str, Any]:
     """Return what a build asks of servers; None where nobody knows beforehand."""
     if plan.scenes is None:
         return {}
     cost = None
     if plan.reads_directly:
-        cost = reading_cost(plan.scenes, plan.spec, processes=processes)
+        cost = reading_cost(plan.scenes, plan.spec, workers=workers, processes=processes)
     return {
         "requests": None if cost is None else cost.requests,
         "requests_for_headers": None if cost is None else cost.headers,

@@ -33,6 +33,9 @@ from pipelines.planned import (
 from pipelines.recipe import Recipe, StacSection
 from pipelines.scenelock import OnScene, SceneLock
 
+_COARSE = 20.0
+"""Metres of a pixel from which overviews of some band are read."""
+
 
 def plan_stac(
     recipe: Recipe,
@@ -86,6 +89,8 @@ def plan_stac(
         pixels={
             "scenes": [scene.identity for scene in scenes.scenes],
             "resampling": section.resampling,
+            # overviews are means of means; on a finer grid all readers give the same
+            "overviews": section.reader == "direct" and recipe.grid.resolution >= _COARSE,
         },
         looks=looks,
         memory=scenes_memory(spec, sizes, is_finished=is_finished(recipe)),
@@ -94,17 +99,20 @@ def plan_stac(
     )
 
 
-def reading_cost(scenes: SceneList, spec: CubeSpec, *, processes: int) -> ReadingCost | None:
+def reading_cost(
+    scenes: SceneList, spec: CubeSpec, *, workers: int, processes: int
+) -> ReadingCost | None:
     """Return what a build asks of servers, None where files are read that nobody has counted.
 
-    Each process reads the headers of all files itself; local files cost nothing. Files that are
+    `workers` make tiles at the same time, in so many `processes`. Each process reads the headers of all files itself; local files cost nothing. Files that are
     not fetched over HTTP are read by GDAL, which does not say what it asks for.
     """
     hrefs = {scene.id: scene.assets[SCL].href for scene in scenes.scenes}
     if any(is_remote(href) and not is_http(href) for href in hrefs.values()):
         return None
     remote = [scene for scene in scenes.scenes if is_http(hrefs[scene.id])]
-    cost = total_cost(overpasses(remote, epsg=spec.crs.epsg))
+    found = overpasses(remote, epsg=spec.crs.epsg)
+    cost = total_cost(found, at_once=max(workers // processes, 1))
     return replace(
         cost, headers=cost.headers * processes, header_bytes=cost.header_bytes * processes
     )

@@ -83,10 +83,13 @@ class StacSection(Section):
     """Collection to search."""
     max_cloud_cover: Number = Field(default=80.0, ge=0, le=100)
     """Scenes with more cloud (percent of the whole scene) are not read."""
+    leave_out: tuple[str, ...] = ()
+    """Ids of scenes that are not used, for those that cannot be mended."""
     access: Literal["auto", "none", "planetary-computer", "s3", "s3-cdse", "earthdata"] = "auto"
     """How files are signed when they are opened; "auto" as the catalogue's provider needs it."""
     reader: Literal["direct", "odc", "stackstac"] = "direct"
-    """What reads the pixels: ourselves, block by block, or a library; all give the same."""
+    """What reads the pixels: ourselves, block by block, or a library. All give the same, but that
+    on a grid of 20 m and more "direct" makes means of a file's overviews."""
     resampling: Literal["nearest", "bilinear"] = "bilinear"
     """How reflectance comes onto the grid where pixels do not coincide."""
     offset: Literal["check", "metadata", "verify"] = "check"

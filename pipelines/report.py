@@ -73,7 +73,9 @@ def summary(report: dict[str, Any]) -> list[str]:
 def _certificate(cube: dict[str, Any]) -> list[str]:
     """Return how complete the cube is, each lost scene by name, and what was read for it."""
     lost = cube["lost_scenes"]
-    lines = [f"          {cube['tiles']} tiles, {len(lost)} scenes lost"]
+    lines = [
+        f"          {cube['tiles']} tiles, {len(lost)} {'scene' if len(lost) == 1 else 'scenes'} lost"
+    ]
     lines += [f"          lost in {_tiles(one['tiles'])}: {one['reason']}" for one in lost[:12]]
     if len(lost) > 12:
         lines.append(f"          and {len(lost) - 12} more; `canopycube build --json` names all")

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import platformdirs
 
+from cube.errors import InputError
 from cube.ledger import fingerprint
 from cube.periods import periods_between
 from cube.spec import CubeSpec
@@ -29,6 +30,7 @@ from cube.stac.header import read_file_header
 from cube.stac.overview import coarse_classes
 from cube.stac.pixels import PixelReader
 from cube.stac.scene import SCL
+from cube.stac.search import forget_answer
 from pipelines.planned import clear_mask, month_ends
 from pipelines.recipe import Recipe, StacSection
 
@@ -113,15 +115,8 @@ class SceneLock:
                 "tile": self.spec.tile,
                 "mask": self.recipe.mask.model_dump(),
                 "resampling": self.section.resampling,
-                "at_once": self._at_once,
             }
         )
-
-    @property
-    def _at_once(self) -> int:
-        """Tiles that one process makes side by side."""
-        cluster = self.recipe.cluster
-        return (cluster.workers or os.cpu_count() or 1) if cluster.kind == "threads" else 1
 
     @property
     def _reading(self) -> Reading:
@@ -131,7 +126,6 @@ class SceneLock:
             bands=self.bands,
             mask=mask,
             reader=self.reader,
-            at_once=self._at_once,
         )
 
     def _searched(self, *, update: bool, on_scene: OnScene | None) -> SceneList:
@@ -142,6 +136,7 @@ class SceneLock:
             periods=periods_between(*month_ends(self.recipe)),
             geometry=search_area(self.spec.geobox),
             max_cloud_cover=section.max_cloud_cover,
+            leave_out=section.leave_out,
         )
         cache = SearchCache(folder=cache_folder())
         if update:
@@ -149,15 +144,20 @@ class SceneLock:
         patience = SearchPatience(timeout=section.timeout)
         # a page that fails ends the run, where a tile is begun again
         patience = replace(patience, tries=max(section.attempts, patience.tries))
-        return lock_scenes(
-            find_scenes(query, cache=cache, patience=patience),
-            bands=self.bands,
-            offset=section.offset,
-            reader=self.reader,
-            reading=self._reading,
-            reads_metadata=section.product_metadata,
-            on_scene=on_scene,
-        )
+        found = find_scenes(query, cache=cache, patience=patience)
+        try:
+            return lock_scenes(
+                found,
+                bands=self.bands,
+                offset=section.offset,
+                reader=self.reader,
+                reading=self._reading,
+                reads_metadata=section.product_metadata,
+                on_scene=on_scene,
+            )
+        except InputError:  # the items may be what is wrong, and may be mended
+            forget_answer(query, cache)
+            raise
 
     def _recounted(self, kept: SceneList, on_scene: OnScene | None) -> SceneList:
         def counted(scene: Scene) -> Scene:
@@ -169,7 +169,7 @@ class SceneLock:
             except SceneReadError:
                 return scene  # broken since it was locked: it is for the build to tell, or to lose
             direct = {name: header.cog for name, header in headers.items() if header.cog}
-            return replace(scene, cost=asdict(self._reading.cost(scene, direct, classes)))
+            return replace(scene, cost=self._reading.cost(scene, direct, classes))
 
         found: list[Scene] = []
         with ThreadPoolExecutor(_THREADS) as pool:

@@ -77,7 +77,9 @@ class Unsigned:
     """The signer of public files."""
 
     def url(self, href: str, *, is_retry: bool) -> tuple[str, dict[str, str]]:
-        """Return the address as it is."""
+        """Return the address as it is; raises `InputError` for one of an S3 store."""
+        if not is_http(href):
+            raise InputError(f"{href} lies in an S3 store; set access = 's3' or 's3-cdse'")
         return href, {}
 
 
@@ -139,7 +141,7 @@ class Fetcher:
         return body
 
     def _fetched(self, href: str, start: int, stop: int) -> "_Bytes":
-        if not is_http(href):
+        if not is_fetched(href):
             return _local(href, start, stop)
         failures: list[str] = []
         is_denied = False
@@ -253,6 +255,11 @@ def _retry_after(text: str | None) -> float:
         return float(text)
     date = email.utils.parsedate_tz(text)
     return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else 0.0
+
+
+def is_fetched(href: str) -> bool:
+    """Say whether `href` is asked for over the network; of `s3://` a signer makes an address."""
+    return is_http(href) or href.startswith("s3://")
 
 
 def is_http(href: str) -> bool:

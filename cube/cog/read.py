@@ -9,7 +9,7 @@ from jaxtyping import Integer
 
 from cube.cog.cache import Pieces
 from cube.cog.decode import decode_block
-from cube.cog.fetch import Fetcher, is_http
+from cube.cog.fetch import Fetcher, is_fetched
 from cube.cog.header import Cog, Level
 
 _GAP = 16 * 1024
@@ -76,7 +76,7 @@ PIECES = Pieces()
 
 
 def _fetched(href: str, piece: Piece, fetcher: Fetcher) -> bytes:
-    if not is_http(href):
+    if not is_fetched(href):
         return fetcher.fetch(href, piece.start, piece.stop)
     key = (href, piece.start, piece.stop)
     return PIECES.get(key, lambda: fetcher.fetch(href, piece.start, piece.stop))

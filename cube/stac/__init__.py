@@ -9,7 +9,7 @@ from cube.stac.access import Access, access_for, access_of_kind
 from cube.stac.cache import SearchCache
 from cube.stac.catalogueio import SearchPatience
 from cube.stac.difference import SceneDifference, difference
-from cube.stac.files import SceneReadError, SceneUnreachableError
+from cube.stac.files import SceneDeniedError, SceneReadError, SceneUnreachableError
 from cube.stac.footprint import search_area
 from cube.stac.item import scene_from_item
 from cube.stac.lock import lock_scenes
@@ -26,6 +26,7 @@ __all__ = [
     "DroppedScene",
     "Provider",
     "Scene",
+    "SceneDeniedError",
     "SceneDifference",
     "SceneList",
     "SceneQuery",

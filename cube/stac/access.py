@@ -1,7 +1,7 @@
 """A file's stored address in, one that opens and the headers it needs out: signed at the last moment.
 
 Kinds: `none`; `planetary-computer`, a SAS token per container; `earthdata`, a bearer token; `s3` and
-`s3-cdse`, which GDAL signs itself. Secrets come from the environment or the provider's own
+`s3-cdse`, a signature per request. Secrets come from the environment or the provider's own
 package when they are needed; no object here holds one.
 """
 
@@ -15,9 +15,21 @@ from urllib.parse import urlsplit
 from cube.errors import InputError, WorkFailedError
 from cube.stac.href import without_query
 from cube.stac.providers import ACCESS_KINDS, AccessKind, Provider
+from cube.stac.s3 import (
+    SCHEME,
+    Store,
+    check_credentials,
+    signed_headers,
+    store_of_environment,
+)
 
 _EARTHDATA_HOSTS = ("earthdata.nasa.gov", "earthdatacloud.nasa.gov")
 """Only these and hosts below them ever get the token."""
+
+_CDSE_ENDPOINT = "eodata.dataspace.copernicus.eu"
+_CDSE_KEYS = (
+    "keys of the Copernicus Data Space are made at eodata-s3keysmanager.dataspace.copernicus.eu"
+)
 
 _TOKEN_TRIES = 5
 """Times the token server is asked, with growing pauses."""
@@ -48,10 +60,10 @@ class Access(Protocol):
         """
         ...
 
-    def gdal_options(self) -> dict[str, str]:
-        """Return GDAL options for files that GDAL opens itself; none of them is secret.
+    def for_gdal(self, href: str) -> tuple[str, dict[str, str]]:
+        """Return (address, GDAL options) for readers that let GDAL fetch; no option is secret.
 
-        Raises `InputError` if credentials are missing.
+        Raises `InputError` if credentials are missing, or must not be given to GDAL.
         """
         ...
 
@@ -85,12 +97,14 @@ class PlainAccess:
     """Its name."""
 
     def url(self, href: str, *, is_retry: bool) -> tuple[str, dict[str, str]]:
-        """Return `href` as it is."""
+        """Return `href` as it is; raises `InputError` for one of an S3 store."""
+        if href.startswith(SCHEME):
+            raise InputError(f"{href} lies in an S3 store; set access = 's3' or 's3-cdse'")
         return href, {}
 
-    def gdal_options(self) -> dict[str, str]:
-        """Return no option."""
-        return {}
+    def for_gdal(self, href: str) -> tuple[str, dict[str, str]]:
+        """Return `href` as it is."""
+        return self.url(href, is_retry=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +139,9 @@ class PlanetaryComputerAccess:
                 f"failed ({type(error).__name__}); try again later"
             ) from None
 
-    def gdal_options(self) -> dict[str, str]:
-        """Return no option."""
-        return {}
+    def for_gdal(self, href: str) -> tuple[str, dict[str, str]]:
+        """Return a signed address."""
+        return self.url(href, is_retry=False)
 
 
 def _planetary_computer() -> Any:
@@ -160,38 +174,64 @@ class EarthdataAccess:
 
     def url(self, href: str, *, is_retry: bool) -> tuple[str, dict[str, str]]:
         """Return `href` and, for NASA's hosts over https, the header with the token."""
-        parts = urlsplit(href)
-        host = parts.hostname or ""
-        is_nasa = any(host == name or host.endswith(f".{name}") for name in _EARTHDATA_HOSTS)
-        if parts.scheme != "https" or not is_nasa:
+        if not _is_earthdata(href):
             return href, {}
         return href, {"Authorization": f"Bearer {_from_environment('EARTHDATA_TOKEN')}"}
 
-    def gdal_options(self) -> dict[str, str]:
-        """Return no option: GDAL_HTTP_HEADERS would send the token to every host."""
-        return {}
+    def for_gdal(self, href: str) -> tuple[str, dict[str, str]]:
+        """Return `href` as it is; raises `InputError` for NASA's hosts.
+
+        GDAL_HTTP_HEADERS would go to whatever host a file or a redirect names.
+        """
+        if _is_earthdata(href):
+            raise InputError(
+                f"{href} needs a token, which is not given to GDAL; use reader = 'direct'"
+            )
+        return href, {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class S3Access:
-    """Files of an S3 store, which GDAL signs with the keys it finds in the environment."""
+    """Files of an S3 store, each request signed with the keys in the environment.
+
+    AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and where they are needed AWS_SESSION_TOKEN,
+    AWS_S3_ENDPOINT, AWS_REGION, AWS_HTTPS, AWS_VIRTUAL_HOSTING, AWS_REQUEST_PAYER; with
+    AWS_NO_SIGN_REQUEST=YES nothing is signed.
+    """
 
     kind: AccessKind = "s3"
     """`s3`, or `s3-cdse` for the store of the Copernicus Data Space."""
 
     def url(self, href: str, *, is_retry: bool) -> tuple[str, dict[str, str]]:
-        """Return `href` as it is: only GDAL can open it."""
-        return href, {}
+        """Return the store's address of `s3://bucket/key` and signed headers; others stay."""
+        if not href.startswith(SCHEME):
+            return href, {}
+        store = self._store()
+        address = store.address(href)
+        return address, signed_headers(address, region=store.region)
 
-    def gdal_options(self) -> dict[str, str]:
-        """Return where the store is; the keys must be there, but are left where they are."""
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            _from_environment(name)
-        cdse = "eodata.dataspace.copernicus.eu" if self.kind == "s3-cdse" else ""
-        endpoint = os.environ.get("AWS_S3_ENDPOINT") or cdse
-        if not endpoint:
-            return {}
-        return {"AWS_S3_ENDPOINT": endpoint, "AWS_VIRTUAL_HOSTING": "FALSE"}
+    def for_gdal(self, href: str) -> tuple[str, dict[str, str]]:
+        """Return GDAL's name of the file and where the store is; it finds the keys itself."""
+        if not href.startswith(SCHEME):
+            return href, {}
+        return f"/vsis3/{href.removeprefix(SCHEME)}", self._store().gdal_options()
+
+    def _store(self) -> Store:
+        is_cdse = self.kind == "s3-cdse"
+        check_credentials(hint=_CDSE_KEYS if is_cdse else "")
+        return store_of_environment(endpoint=_CDSE_ENDPOINT if is_cdse else None)
+
+
+def is_protected(href: str) -> bool:
+    """Say whether a refusal of `href` is about credentials, not about the file."""
+    return href.startswith(SCHEME) or _is_earthdata(href)
+
+
+def _is_earthdata(href: str) -> bool:
+    parts = urlsplit(href)
+    host = parts.hostname or ""
+    is_nasa = any(host == name or host.endswith(f".{name}") for name in _EARTHDATA_HOSTS)
+    return parts.scheme == "https" and is_nasa
 
 
 def _from_environment(name: str) -> str:

@@ -73,6 +73,13 @@ class SearchCache:
         except OSError as error:
             _log.warning("search answer is not kept: %s", error)
 
+    def forget(self, question: Mapping[str, Any]) -> None:
+        """Take out what is kept for `question`, if anything is."""
+        try:
+            self._path(question).unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("search answer is not forgotten: %s", error)
+
     def _path(self, question: Mapping[str, Any]) -> Path:
         return self.folder / f"{fingerprint(question)}.json"
 

@@ -5,7 +5,7 @@ a build will ask of a server. Files that are read through GDAL are not counted.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import shapely
@@ -20,8 +20,8 @@ from cube.stac.footprint import meets, unwrapped, window_outline
 from cube.stac.pixels import PixelReader
 from cube.stac.scene import SCL, Scene
 
-_MOST_GROUPS = 49
-"""Groups of tiles of a scene that are counted; of more, so many, evenly, stand for all."""
+_MOST_PAIRS = 49
+"""Pairs of tiles of a scene that are counted; of more, so many, evenly, stand for all."""
 
 _Piece = tuple[str, int, int, int]
 """Asset, level, first byte, byte after the last."""
@@ -75,6 +75,33 @@ class ReadingCost:
         return self.once_bytes <= KEPT_BYTES
 
 
+_PIXELS = ("mask_requests", "mask_bytes", "band_requests", "band_bytes")
+
+
+def _times(cost: ReadingCost, share: float) -> ReadingCost:
+    return replace(cost, **{name: round(getattr(cost, name) * share) for name in _PIXELS})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """Pieces of files, each once."""
+
+    mask: frozenset[_Piece] = frozenset()
+    bands: frozenset[_Piece] = frozenset()
+
+    def __or__(self, other: "_Found") -> "_Found":
+        return _Found(mask=self.mask | other.mask, bands=self.bands | other.bands)
+
+    @property
+    def cost(self) -> ReadingCost:
+        return ReadingCost(
+            mask_requests=len(self.mask),
+            mask_bytes=_size(self.mask),
+            band_requests=len(self.bands),
+            band_bytes=_size(self.bands),
+        )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
     """For which cube scenes will be read, and how."""
@@ -87,78 +114,68 @@ class Reading:
     """What is clear."""
     reader: PixelReader
     """What reads them."""
-    at_once: int = 1
-    """Tiles that one process makes side by side: what they share is fetched once."""
 
     def cost(
         self, scene: Scene, headers: Mapping[str, Cog], classes: UInt8[np.ndarray, "y x"]
-    ) -> ReadingCost:
-        """Return what one locked scene takes.
+    ) -> dict[str, int]:
+        """Return what one locked scene takes, for `Scene.cost`.
 
-        `headers` by asset; those that are missing are read otherwise. `classes` are the scene
-        classes over all its ground, coarse.
+        That is a `ReadingCost` of tiles that are made two at a time, and under `alone_` what is
+        otherwise if they are made one by one. `headers` by asset; those that are missing are read
+        otherwise. `classes` are the scene classes over all its ground, coarse.
         """
-        total = ReadingCost()
         if SCL not in headers:
-            return total
-        groups, share = self._groups(scene, headers[SCL].grid())
-        once: dict[str, set[_Piece]] = {SCL: set(), "": set()}
+            return asdict(ReadingCost())
+        pairs, share = self._pairs(scene, headers[SCL].grid())
         ground = headers[SCL].grid().zoom_to(classes.shape)
         step = (abs(ground.resolution.y), abs(ground.resolution.x))
         is_clear = self.mask.is_clear(classes, pixel_size=step)
-        for tiles in groups:
-            found = self._pieces(scene, headers, is_clear, tiles)
-            for name, some in found.items():
-                once[name] |= some
-            total += ReadingCost(
-                mask_requests=len(found[SCL]),
-                mask_bytes=_size(found[SCL]),
-                band_requests=len(found[""]),
-                band_bytes=_size(found[""]),
-            )
-        whole = {one.name: round(getattr(total, one.name) * share) for one in fields(total)}
-        used = [SCL, *(self.bands if total.band_requests else ())] if groups else []
+        beside, alone, once = ReadingCost(), ReadingCost(), _Found()
+        for tiles in pairs:
+            both = _Found()
+            for tile in tiles:
+                found = self._found(scene, headers, is_clear, tile)
+                alone += found.cost
+                both |= found
+            beside += both.cost
+            once |= both
+        used = [SCL, *(self.bands if beside.band_requests else ())] if pairs else []
         known = [headers[name] for name in used if name in headers]
-        every = once[SCL] | once[""]
-        is_counted = share == 1  # of a sample of tiles nobody knows what they share
-        return ReadingCost(
-            **{
-                **whole,
-                "headers": len(known),
-                "header_bytes": sum(min(FIRST_BYTES, header.length) for header in known),
-                "once_requests": len(every)
-                if is_counted
-                else whole["mask_requests"] + whole["band_requests"],
-                "once_bytes": _size(every)
-                if is_counted
-                else whole["mask_bytes"] + whole["band_bytes"],
-            }
-        )
+        # of a sample of tiles nobody knows what they share
+        least = once.cost if share == 1 else _times(beside, share)
+        return asdict(
+            replace(
+                _times(beside, share),
+                headers=len(known),
+                header_bytes=sum(min(FIRST_BYTES, header.length) for header in known),
+                once_requests=least.mask_requests + least.band_requests,
+                once_bytes=least.mask_bytes + least.band_bytes,
+            )
+        ) | {f"alone_{name}": getattr(_times(alone, share), name) for name in _PIXELS}
 
-    def _pieces(
+    def _found(
         self,
         scene: Scene,
         headers: Mapping[str, Cog],
         is_clear: Bool[np.ndarray, "y x"],
-        tiles: Sequence[GeoBox],
-    ) -> "dict[str, set[_Piece]]":
-        """What some tiles together fetch: of the classification, and of all bands."""
+        tile: GeoBox,
+    ) -> "_Found":
+        """Return what one tile fetches."""
         margin = self.mask.margin(pixel_size=abs(self.spec.geobox.resolution.x))
-        found: dict[str, set[_Piece]] = {SCL: set(), "": set()}
-        for tile in tiles:
-            found[SCL] |= _fetched(SCL, headers[SCL], 0, tile.pad(margin) if margin else tile)
-            if not _any(is_clear, headers[SCL].grid(), tile):
-                continue
-            for name in self.bands:
-                if name in headers:
-                    level = self.reader.level(headers[name], scene, name, tile)
-                    found[""] |= _fetched(name, headers[name], level, tile)
-        return found
+        mask = _fetched(SCL, headers[SCL], 0, tile.pad(margin) if margin else tile)
+        if not _any(is_clear, headers[SCL].grid(), tile):
+            return _Found(mask=mask)
+        bands: frozenset[_Piece] = frozenset()
+        for name in self.bands:
+            if name in headers:
+                level = self.reader.level(headers[name], scene, name, tile)
+                bands |= _fetched(name, headers[name], level, tile)
+        return _Found(mask=mask, bands=bands)
 
-    def _groups(self, scene: Scene, grid: GeoBox) -> tuple[list[list[GeoBox]], float]:
-        """(tiles that the footprint meets, by which are made side by side; how often each counts).
+    def _pairs(self, scene: Scene, grid: GeoBox) -> tuple[list[list[GeoBox]], float]:
+        """(tiles that the footprint meets, two by two as they are made; how often each counts).
 
-        Of many groups some are taken that stand for all.
+        Of many pairs some are taken that stand for all.
         """
         box = grid.extent.to_crs(self.spec.crs).boundingbox
         inside = _part(self.spec.geobox, (box.left, box.bottom, box.right, box.top))
@@ -169,10 +186,10 @@ class Reading:
         groups: dict[int, list[tuple[int, int]]] = {}
         for row in range(inside[0].start // edge, -(-inside[0].stop // edge)):
             for column in range(inside[1].start // edge, -(-inside[1].stop // edge)):
-                number = (row * columns + column) // self.at_once
+                number = (row * columns + column) // 2
                 groups.setdefault(number, []).append((row, column))
         every = list(groups.values())
-        chosen = every[:: -(-len(every) // _MOST_GROUPS)]
+        chosen = every[:: -(-len(every) // _MOST_PAIRS)]
         footprint = unwrapped(scene.footprint)
         shape = (self.spec.shape[2], self.spec.shape[3])
         met = []
@@ -185,17 +202,18 @@ class Reading:
         return met, len(every) / len(chosen)
 
 
-def total_cost(overpasses: Iterable[Sequence[Scene]]) -> ReadingCost:
+def total_cost(overpasses: Iterable[Sequence[Scene]], *, at_once: int = 2) -> ReadingCost:
     """Return what scenes take together; the granules of each overpass come in order of preference.
 
-    The bands of a granule whose ground earlier ones cover are not read.
+    A process that makes `at_once` tiles side by side fetches once what two neighbours share. The
+    bands of a granule whose ground earlier ones cover are not read.
     """
     total = ReadingCost()
     for granules in overpasses:
         covered: BaseGeometry = shapely.Polygon()
         for scene in granules:
             ground = unwrapped(scene.footprint)
-            cost = ReadingCost(**dict(scene.cost))
+            cost = _told(scene.cost, at_once)
             left = shapely.area(shapely.difference(ground, covered)) / shapely.area(ground)
             if left <= _LEFT_OVER:
                 cost = ReadingCost(
@@ -211,17 +229,24 @@ def total_cost(overpasses: Iterable[Sequence[Scene]]) -> ReadingCost:
     return total
 
 
-def _fetched(name: str, header: Cog, level: int, window: GeoBox) -> set[_Piece]:
+def _told(cost: Mapping[str, int], at_once: int) -> ReadingCost:
+    known = {one.name: cost.get(one.name, 0) for one in fields(ReadingCost)}
+    if at_once == 1:
+        known |= {name: cost.get(f"alone_{name}", 0) for name in _PIXELS}
+    return ReadingCost(**known)
+
+
+def _fetched(name: str, header: Cog, level: int, window: GeoBox) -> frozenset[_Piece]:
     """Return the pieces of an asset that bring a window of a level."""
     grid = header.grid(level)
     part = _part(grid, _box_on(grid, window))
     if part is None:
-        return set()
+        return frozenset()
     found = pieces(header.levels[level], *part)
-    return {(name, level, piece.start, piece.stop) for piece in found}
+    return frozenset((name, level, piece.start, piece.stop) for piece in found)
 
 
-def _size(found: set[_Piece]) -> int:
+def _size(found: frozenset[_Piece]) -> int:
     return sum(stop - start for _, _, start, stop in found)
 
 

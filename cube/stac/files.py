@@ -12,8 +12,10 @@ import rasterio
 from rasterio.errors import RasterioError, RasterioIOError
 
 from cube.cog import FileBrokenError, FileUnreachableError
-from cube.errors import SceneLostError, WorkFailedError
+from cube.errors import InputError, SceneLostError, WorkFailedError
+from cube.stac.access import is_protected
 from cube.stac.href import is_remote, without_query
+from cube.stac.s3 import SCHEME
 
 _DRIVERS = ("GTiff", "JP2OpenJPEG")
 """The only formats opened. A VRT or any other format that can name further files is refused."""
@@ -24,11 +26,21 @@ _HTTP_OPTIONS: dict[str, Any] = {
     "GDAL_HTTP_RETRY_DELAY": "1",
     "GDAL_HTTP_CONNECTTIMEOUT": "15",
     "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_NUM_THREADS": "1",
+    "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
 }
-"""A broken server costs five tries of at most a minute, not GDAL's own default of for ever."""
+"""A broken server costs five tries of at most a minute, not GDAL's own default of for ever. What
+JPEG 2000 cannot decode in a thread of its own is no error to GDAL. A refusal is kept as a file that
+is not there, so that nothing of a store is kept (OSGeo/gdal#2294)."""
 
-_FILE_OPTIONS: dict[str, Any] = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+_FILE_OPTIONS: dict[str, Any] = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+    "GDAL_NUM_THREADS": "1",
+}
 """A local raster may have its geometry in a sidecar; its folder is not listed for it."""
+
+_STORE = "/vsis3/"
+"""How GDAL's names of files in an S3 store begin."""
 
 _STAMPED_BYTES = 64 * 1024
 """Read from each end of a file for its stamp. GDAL puts the directory of a TIFF at its head, and at
@@ -40,6 +52,14 @@ _TRANSIENT = re.compile(
 )
 
 
+_REFUSAL = re.compile(r"HTTP (?:30\d|400|401|403)")
+_STORE_REFUSAL = re.compile(
+    r"HTTP response code ?: ?(?:400|401|403)|Access Denied|Access Key Id|signature we calculated"
+    r"|token"
+)
+_MISSING = re.compile(r"code ?: ?404|specified (?:key|bucket) does not exist|not recognized as")
+
+
 class SceneReadError(SceneLostError):
     """A file of a scene is missing, corrupt, or no raster: reading it again would not help."""
 
@@ -48,31 +68,37 @@ class SceneUnreachableError(WorkFailedError):
     """A file of a scene could not be fetched now: the server fails, limits, or does not answer."""
 
 
+class SceneDeniedError(InputError):
+    """A store refused a file of a scene to these credentials: the file may be fine."""
+
+
 def environment_options(hrefs: Iterable[str]) -> dict[str, Any]:
     """Return the GDAL options for reading `hrefs`."""
-    return dict(_HTTP_OPTIONS if any(is_remote(href) for href in hrefs) else _FILE_OPTIONS)
+    is_fetched = any(is_remote(href) or href.startswith(_STORE) for href in hrefs)
+    return dict(_HTTP_OPTIONS if is_fetched else _FILE_OPTIONS)
 
 
 def raster_environment(
     hrefs: Iterable[str], options: Mapping[str, str] | None = None
 ) -> rasterio.Env:
     """Return the GDAL environment for reading `hrefs`, to be entered with `with`."""
-    return rasterio.Env(**environment_options(hrefs), **(options or {}))
+    return rasterio.Env(**(environment_options(hrefs) | dict(options or {})))
 
 
 @contextmanager
-def raster(href: str, options: Mapping[str, str] | None = None) -> Iterator[rasterio.DatasetReader]:
-    """Open one file, if it is of a format we accept; raises what rasterio raises."""
-    with raster_environment([href], options), _opened(href) as file:
+def raster(path: str) -> Iterator[rasterio.DatasetReader]:
+    """Open a local file, if it is of a format we accept; raises what rasterio raises."""
+    with raster_environment([path]), opened(path) as file:
         yield file
 
 
-def _opened(href: str) -> rasterio.DatasetReader:
+def opened(path: str, *, opener: Any = None) -> rasterio.DatasetReader:
+    """Return a raster of a format we accept, opened; `opener` gives GDAL its bytes."""
     try:
-        return rasterio.open(href, driver=_DRIVERS[0], sharing=False)
+        return rasterio.open(path, driver=_DRIVERS[0], sharing=False, opener=opener)
     except RasterioIOError as error:
         try:  # the name does not tell: JPEG 2000 goes by .jp2 and by .tif
-            return rasterio.open(href, driver=_DRIVERS[1], sharing=False)
+            return rasterio.open(path, driver=_DRIVERS[1], sharing=False, opener=opener)
         except RasterioIOError:
             raise error from None
 
@@ -97,20 +123,37 @@ def file_stamp(href: str) -> str | None:
 
 def read_error(
     error: Exception, *, scene_id: str, band: str, href: str
-) -> SceneReadError | SceneUnreachableError:
-    """Return the named error for `error`, with item, asset and address without its signature."""
-    cause = f"{error} {error.__cause__ or ''}".replace(href, without_query(href))
-    text = (
-        f"scene {scene_id!r}, asset {band}: {without_query(href)} cannot be read: "
-        f"{cause.strip()[:300]}"
-    )
-    if isinstance(error, FileUnreachableError):
+) -> SceneReadError | SceneUnreachableError | SceneDeniedError:
+    """Return the named error for `error`, with item, asset and address without its signature.
+
+    Only what is certainly the file's own fault is a `SceneReadError`: such a scene is left out.
+    """
+    shown = without_query(href.replace(_STORE, SCHEME, 1) if href.startswith(_STORE) else href)
+    cause = f"{error} {error.__cause__ or ''}".replace(href, shown)
+    text = f"scene {scene_id!r}, asset {band}: {shown} cannot be read: {cause.strip()[:300]}"
+    if isinstance(error, FileUnreachableError | WorkFailedError):
         return SceneUnreachableError(text)
-    if not isinstance(error, FileBrokenError) and is_remote(href) and _TRANSIENT.search(cause):
-        return SceneUnreachableError(text)
+    if is_protected(shown) and _is_denied(error, cause):
+        return SceneDeniedError(f"{text}; check the credentials in the environment")
+    if not isinstance(error, FileBrokenError):
+        is_of_store = href.startswith(_STORE) and not _MISSING.search(cause)
+        if is_of_store or (is_remote(href) and _TRANSIENT.search(cause)):
+            return SceneUnreachableError(text)
+    return lost_scene(scene_id, text)
+
+
+def lost_scene(scene_id: str, text: str) -> SceneReadError:
+    """Return the error that tells of a scene with a broken file."""
     broken = SceneReadError(text)
     broken.scene = scene_id
     return broken
+
+
+def _is_denied(error: Exception, cause: str) -> bool:
+    """Say whether a server refused; a store says so by 400 and 301 too (another region, a token)."""
+    if isinstance(error, FileBrokenError):
+        return bool(_REFUSAL.match(cause))
+    return bool(_STORE_REFUSAL.search(cause))
 
 
 READ_ERRORS: tuple[type[Exception], ...] = (RasterioError, RuntimeError, OSError)

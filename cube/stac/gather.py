@@ -143,10 +143,15 @@ def _looks(
     reflectance: Int16[np.ndarray, "look band y x"],
     seen_count: UInt16[np.ndarray, "y x"],
 ) -> Looks:
-    is_kept = [bool(one.is_clear.any()) for one in passes]
-    kept = [one for one, is_wanted in zip(passes, is_kept, strict=True) if is_wanted]
+    """Leave out what turned out to be nowhere clear; the rest moves up, for a copy is as much again."""
+    kept: list[_Pass] = []
+    for number, one in enumerate(passes):
+        if one.is_clear.any():
+            if len(kept) < number:
+                reflectance[len(kept)] = reflectance[number]
+            kept.append(one)
     return Looks(
-        reflectance=np.ascontiguousarray(reflectance if all(is_kept) else reflectance[is_kept]),
+        reflectance=np.ascontiguousarray(reflectance[: len(kept)]),
         is_clear=np.stack([one.is_clear for one in kept])
         if kept
         else np.empty((0, *seen_count.shape), np.bool_),  # (look, y, x)

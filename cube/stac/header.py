@@ -1,5 +1,6 @@
 """A file of a scene in, its own geometry and a coarse look at its pixels out: directly, or by GDAL."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +10,9 @@ from jaxtyping import Integer
 from cube.cog import Cog, FileBrokenError, FileUnreachableError, NotDirectError, read_window
 from cube.errors import InputError
 from cube.stac.files import READ_ERRORS, file_stamp, raster, read_error
+from cube.stac.href import is_remote
 from cube.stac.pixels import PixelReader
+from cube.stac.remotefile import fetched_raster
 from cube.stac.scene import SCL, Asset, Scene
 from cube.stac.sensors import SENSORS
 
@@ -61,9 +64,7 @@ def read_coarse(
     try:
         if header.cog is not None:
             return _thinned(header.cog, href, shape, reader)
-        with raster(
-            reader.access.url(href, is_retry=False)[0], reader.access.gdal_options()
-        ) as file:
+        with _raster(reader, href) as file:
             pixels: Any = file.read(1, out_shape=shape)
     except _ERRORS as error:
         raise read_error(error, scene_id=scene.id, band=name, href=href) from error
@@ -90,10 +91,13 @@ def _thinned(
     return np.asarray(pixels[np.ix_(rows, columns)])
 
 
+def _raster(reader: PixelReader, href: str) -> AbstractContextManager[Any]:
+    """Open a file that only GDAL can decode; what is remote comes through the reader's fetcher."""
+    return fetched_raster(href, reader.fetcher) if is_remote(href) else raster(href)
+
+
 def _by_gdal(reader: PixelReader, scene: Scene, name: str, asset: Asset) -> FileHeader:
-    with raster(
-        reader.access.url(asset.href, is_retry=False)[0], reader.access.gdal_options()
-    ) as file:
+    with _raster(reader, asset.href) as file:
         epsg = file.crs.to_epsg() if file.crs else None
         transform, shape = file.transform, file.shape
         _check(scene, name, count=file.count, dtype=file.dtypes[0], nodata=file.nodata)

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import rasterio
 import shapely
@@ -14,8 +15,9 @@ from cube.cog import FileBrokenError, FileUnreachableError
 from cube.errors import InputError, WorkFailedError
 from cube.radiometry import OffsetDecision, OffsetSetting, check_product, settle_offset
 from cube.stac.cost import Reading
+from cube.stac.files import SceneReadError, SceneUnreachableError
 from cube.stac.footprint import meets, unwrapped
-from cube.stac.header import read_file_header
+from cube.stac.header import FileHeader, read_file_header
 from cube.stac.neighbours import LookedAt, beside_neighbours
 from cube.stac.overview import coarse_classes, look_at, telling_bands
 from cube.stac.pixels import PixelReader
@@ -48,14 +50,17 @@ def lock_scenes(
 
     The radiometric offset of Sentinel-2 is checked in up to three ways, and `Scene.offset_reason`
     tells what each said. If `reads_metadata`, the product's own metadata are fetched of scenes
-    that have some; they must not contradict the item. Unless
-    `offset` is `metadata`, dark pixels of a coarse overview are asked (`settle_offset`), and
+    that have some; they must not contradict the item. Unless `offset` is `metadata`, dark pixels of a coarse overview are asked (`settle_offset`), and
     where they cannot tell, settled scenes of the same ground near in time (`beside_neighbours`).
 
     `reader` opens the files (by default, public ones directly). With `reading`, each scene is told
-    what reading it for that cube will take (`Scene.cost`). `on_scene` is called with (done, total). Raises `InputError` for a missing or corrupt file, a
-    footprint that is not where the pixels are, an offset that product, pixels or neighbours deny,
-    and if no scene is left; `WorkFailedError` where a server does not answer. Metadata that cannot
+    what reading it for that cube will take (`Scene.cost`). A scene with a missing or corrupt file
+    stays in the list as `Scene.lost`, so that whoever reads it counts the loss. `on_scene` is
+    called with (done, total).
+
+    Raises `InputError` for a footprint that is not where the pixels are, an offset that product,
+    pixels or neighbours deny, and if no scene is left, or none without a broken file;
+    `WorkFailedError` where a server does not answer. Metadata that cannot
     be fetched or read are told in the reason and stop nothing.
     """
     unknown = [band for band in bands if band not in BANDS]
@@ -75,6 +80,10 @@ def lock_scenes(
             looked_at.append(scene)
             if on_scene is not None:
                 on_scene(len(looked_at), len(scenes))
+    if all(one.scene.lost for one in looked_at):
+        raise InputError(
+            f"every one of {len(looked_at)} scenes has a broken file: {looked_at[0].scene.lost}"
+        )
     settled = beside_neighbours(looked_at, setting=offset)
     locked = [
         replace(one.scene, offset=counts, offset_reason=reason)
@@ -110,14 +119,22 @@ class _Lock:
     reads_metadata: bool
 
     def looked_at(self, scene: Scene) -> LookedAt:
-        """Check one scene by itself."""
+        """Check one scene by itself; one with a broken file is kept as lost."""
+        try:
+            return self._looked_at(scene)
+        except SceneReadError as error:
+            assets = {name: scene.assets[name] for name in (*self.bands, SCL)}
+            told = f"{error} (found by the lock; `canopycube lock RECIPE --update` looks again)"
+            lost = replace(scene, assets=assets, is_locked=True, lost=told)
+            return LookedAt(scene=lost, reading="undecided", look=None)
+
+    def _looked_at(self, scene: Scene) -> LookedAt:
         asks_pixels = SENSORS[scene.sensor].has_offset and self.offset != "metadata"
         telling = telling_bands(scene, self.bands) if asks_pixels else []
         wanted = (*self.bands, SCL)
-        headers = {
-            name: read_file_header(self.reader, scene, name)
-            for name in dict.fromkeys((*wanted, *telling))
-        }
+        headers = {name: read_file_header(self.reader, scene, name) for name in wanted}
+        headers |= self._witnesses(scene, [name for name in telling if name not in headers])
+        telling = [name for name in telling if name in headers]
         codes = {header.epsg for header in headers.values()}
         if len(codes) > 1:
             raise InputError(f"scene {scene.id!r} has files of several CRS: {sorted(codes)}")
@@ -144,9 +161,19 @@ class _Lock:
         )
         if self.reading is not None and classes is not None:
             direct = {name: header.cog for name, header in headers.items() if header.cog}
-            cost = self.reading.cost(checked, direct, classes)
-            checked = replace(checked, cost=asdict(cost))
+            checked = replace(checked, cost=self.reading.cost(checked, direct, classes))
         return LookedAt(scene=checked, reading=reading, look=look)
+
+    def _witnesses(self, scene: Scene, names: list[str]) -> dict[str, FileHeader]:
+        """Return headers of bands that the cube does without, of those that can be read.
+
+        They are evidence and no more: the scene does not fail with them.
+        """
+        found = {}
+        for name in names:
+            with suppress(SceneReadError, SceneUnreachableError):
+                found[name] = read_file_header(self.reader, scene, name)
+        return found
 
     def _beside_product(self, scene: Scene) -> OffsetDecision:
         """Return the item's decision with what the product's own metadata say of it."""

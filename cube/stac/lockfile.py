@@ -77,6 +77,7 @@ _TEXTS = (
     "updated",
     "metadata_href",
     "footprint",
+    "lost",
     "dropped",
 )
 """Our own columns of text: fields of `Scene`, the two parts of its version, the footprint as JSON

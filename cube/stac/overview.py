@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import numpy as np
 import rasterio
@@ -42,16 +43,25 @@ class CoarseLook:
 def telling_bands(scene: Scene, bands: Sequence[str]) -> list[str]:
     """Return dark bands to look at: those of the cube if it has any, else others of the scene.
 
-    One of them is infrared if the scene has any, although the cube may not: neighbours in time are
-    compared in visible and infrared light.
+    One of them is infrared if the scene has any where its other files lie, although the cube may
+    not: neighbours in time are compared in visible and infrared light.
     """
     ours = [name for name in DARK_BANDS if name in bands]
     others = [name for name in DARK_BANDS if name in scene.assets and name not in ours]
     chosen = ours[:_SAMPLE_BANDS] or others[:_SAMPLE_BANDS]
-    infrared = [name for name in ("B12", "B11") if name in scene.assets][:1]
+    infrared = [
+        name
+        for name in ("B12", "B11")
+        if name in scene.assets and _place(scene, name) == _place(scene, SCL)
+    ][:1]
     if not infrared or not {"B11", "B12"}.isdisjoint(chosen):
         return chosen
     return [*chosen[: _SAMPLE_BANDS - 1], *infrared]
+
+
+def _place(scene: Scene, name: str) -> str:
+    """Return the server that an asset lies on, empty for this machine."""
+    return urlsplit(scene.assets[name].href).netloc
 
 
 def coarse_classes(

@@ -18,11 +18,11 @@ from cube.cog import (
     NotDirectError,
     read_window,
 )
-from cube.cog.fetch import is_http
 from cube.errors import InputError
 from cube.stac.access import Access, PlainAccess
-from cube.stac.files import read_error
+from cube.stac.files import READ_ERRORS, read_error
 from cube.stac.href import is_remote
+from cube.stac.remotefile import fetched_raster
 from cube.stac.scene import SCL, Asset, Scene
 from cube.stac.sensors import SENSORS
 from cube.warp import Placement, place
@@ -31,6 +31,8 @@ ReaderName = Literal["direct", "odc", "stackstac"]
 Resampling = Literal["nearest", "bilinear"]
 
 READERS: tuple[ReaderName, ...] = ("direct", "odc", "stackstac")
+
+_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, FileBrokenError, FileUnreachableError)
 
 NativeReader = Callable[[Scene, str, GeoBox, dict[str, str]], Integer[np.ndarray, "y x"]]
 """Reads an asset of a scene at a window of its own grid, with more GDAL options: pixels are copied."""
@@ -44,33 +46,36 @@ class PixelReader:
     """How pixels of locked scenes come onto a window."""
 
     reader: ReaderName = "direct"
-    """`direct` fetches the blocks of GeoTIFFs itself and leaves other files to `odc`."""
+    """`direct` fetches the blocks of GeoTIFFs itself, and for GDAL the bytes of other remote files;
+    it leaves other local ones to `odc`."""
     resampling: Resampling = "bilinear"
     """As `StacSource.resampling`."""
     fetcher: Fetcher = field(default_factory=Fetcher)
     """For `direct`."""
     access: Access = field(default_factory=PlainAccess)
-    """For files that GDAL opens; `fetcher` has its own signer."""
+    """For files that GDAL fetches; `fetcher` has its own signer."""
 
     def read(self, scene: Scene, name: str, window: GeoBox) -> Integer[np.ndarray, "y x"]:
         """Return counts of one asset on the grid of `window`, the sensor's nodata where is nothing.
 
-        Raises `SceneReadError` or `SceneUnreachableError` with scene, asset and address.
+        Raises `SceneReadError`, `SceneUnreachableError` or `SceneDeniedError` with scene, asset and
+        address.
         """
-        if self.reader == "direct" and not _is_for_gdal(scene.assets[name].href):
+        if self.reader != "direct":
+            return self._native(scene, name, window)
+        href = scene.assets[name].href
+        try:
             try:
                 return self._direct(scene, name, window)
-            except NotDirectError:
-                pass  # JPEG 2000, strips: odc-stac reads them
-            except (FileBrokenError, FileUnreachableError) as error:
-                href = scene.assets[name].href
-                raise read_error(error, scene_id=scene.id, band=name, href=href) from error
+            except NotDirectError:  # JPEG 2000, strips
+                if is_remote(href):
+                    return self._decoded(scene, name, window)
+        except _ERRORS as error:
+            raise read_error(error, scene_id=scene.id, band=name, href=href) from error
         return self._native(scene, name, window)
 
     def header(self, asset: Asset) -> Cog:
         """Return the header of a file that is read directly; raises the errors of `cube.cog`."""
-        if _is_for_gdal(asset.href):
-            raise NotDirectError("its address is not http")
         return HEADERS.get(asset.href, self.fetcher, stamp=asset.stamp or "")
 
     def level(self, cog: Cog, scene: Scene, name: str, window: GeoBox) -> int:
@@ -91,7 +96,7 @@ class PixelReader:
     def _direct(self, scene: Scene, name: str, window: GeoBox) -> Integer[np.ndarray, "y x"]:
         asset = scene.assets[name]
         cog = self.header(asset)
-        _refuse_another(cog, asset, scene.epsg)
+        _refuse_another((cog.epsg, cog.transform, cog.levels[0].shape), asset, scene.epsg)
         level = self.level(cog, scene, name, window)
         placement = place(cog.grid(level), window)
         if placement is None:
@@ -101,6 +106,18 @@ class PixelReader:
         )
         return self._brought(scene, name, placement, counts)
 
+    def _decoded(self, scene: Scene, name: str, window: GeoBox) -> Integer[np.ndarray, "y x"]:
+        asset = scene.assets[name]
+        placement = place(native_grid(asset, scene.epsg), window)
+        if placement is None:
+            return self._nothing(scene, name, window)
+        part = tuple((piece.start, piece.stop) for piece in (placement.rows, placement.columns))
+        with fetched_raster(asset.href, self.fetcher) as file:
+            epsg = file.crs.to_epsg() if file.crs else None
+            _refuse_another((epsg, file.transform, file.shape), asset, scene.epsg)
+            counts = np.asarray(file.read(1, window=part)).astype(dtype_of(scene, name))
+        return self._brought(scene, name, placement, counts)
+
     def _native(self, scene: Scene, name: str, window: GeoBox) -> Integer[np.ndarray, "y x"]:
         grid = native_grid(scene.assets[name], scene.epsg)
         placement = place(grid, window)
@@ -108,14 +125,11 @@ class PixelReader:
             return self._nothing(scene, name, window)
         read = _native_reader("odc" if self.reader == "direct" else self.reader)
         part = grid[placement.rows, placement.columns]
-        counts = read(self.signed(scene, name), name, part, self.access.gdal_options())
-        return self._brought(scene, name, placement, counts)
-
-    def signed(self, scene: Scene, name: str) -> Scene:
-        """Return the scene with an address of the asset that GDAL can open; kept nowhere."""
         asset = scene.assets[name]
-        href, _ = self.access.url(asset.href, is_retry=False)
-        return replace(scene, assets={**scene.assets, name: replace(asset, href=href)})
+        address, options = self.access.for_gdal(asset.href)
+        assets = {**scene.assets, name: replace(asset, href=address)}  # signed: kept nowhere
+        counts = read(replace(scene, assets=assets), name, part, options)
+        return self._brought(scene, name, placement, counts)
 
     def _brought(
         self,
@@ -151,13 +165,11 @@ def native_grid(asset: Asset, epsg: int) -> GeoBox:
     return GeoBox(asset.shape, Affine(*asset.transform), f"EPSG:{epsg}")
 
 
-def _is_for_gdal(href: str) -> bool:
-    return is_remote(href) and not is_http(href)
-
-
-def _refuse_another(cog: Cog, asset: Asset, epsg: int) -> None:
-    found = (cog.epsg, tuple(cog.transform[:6]), cog.levels[0].shape)
-    if found != (epsg, asset.transform, asset.shape):
+def _refuse_another(
+    found: tuple[int | None, Affine, tuple[int, int]], asset: Asset, epsg: int
+) -> None:
+    code, transform, shape = found
+    if (code, tuple(transform[:6]), shape) != (epsg, asset.transform, asset.shape):
         raise FileBrokenError(
             "the file is not the one that was locked (its grid is another); run "
             "`canopycube lock RECIPE`"

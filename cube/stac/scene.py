@@ -79,6 +79,8 @@ class Scene:
     """Address of the product's own metadata (MTD_MSIL2A.xml), unsigned; empty if there is none."""
     is_locked: bool = False
     """Whether geometry and offset were checked against the files."""
+    lost: str = ""
+    """Which file was found broken when the scene was locked, and how; empty if none was."""
     cost: Mapping[str, int] = field(default_factory=dict, repr=False)
     """What reading it for the cube takes (`cube.stac.cost.ReadingCost` by field), once locked."""
 
@@ -127,6 +129,7 @@ class Scene:
             "sensor": self.sensor,
             "metadata_href": self.metadata_href,
             "is_locked": self.is_locked,
+            "lost": self.lost,
             "cost": dict(self.cost),
             "footprint": self.footprint,
             "assets": {name: _asset_to_json(asset) for name, asset in self.assets.items()},
@@ -156,6 +159,7 @@ class Scene:
                 sensor=str(record["sensor"]),
                 metadata_href=str(record["metadata_href"]),
                 is_locked=record["is_locked"] is True,
+                lost=str(record["lost"]),
                 cost={str(k): int(v) for k, v in dict(record["cost"]).items()},
                 footprint=dict(record["footprint"]),
                 assets={str(n): _asset_from_json(a) for n, a in dict(record["assets"]).items()},

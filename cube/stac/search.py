@@ -24,6 +24,12 @@ from cube.stac.overpass import without_duplicates
 from cube.stac.providers import provider_of
 from cube.stac.scene import DroppedScene, Scene, SceneList
 
+_LONGEST_REASON = 300
+"""Letters kept of why a scene was dropped: an item may hold a property of any length."""
+
+_LARGEST_SCENE = 1_000_000
+"""Letters of a scene as JSON; one with a thousand points and all bands has some 50,000."""
+
 _PASS = np.timedelta64(1, "h")
 """Longer than any datatake: a scene sensed this long after a period may belong to a pass begun in it."""
 
@@ -44,6 +50,8 @@ class SceneQuery:
     """Area as a GeoJSON Polygon or MultiPolygon in lon/lat. Exactly one of the two areas."""
     max_cloud_cover: float = 100.0
     """Per cent of the scene, by the provider; a scene that states none is kept."""
+    leave_out: tuple[str, ...] = ()
+    """Ids of scenes that are not to be used."""
     query: Mapping[str, Any] | None = None
     """More conditions for the API, in its query extension; a static catalogue knows none."""
 
@@ -84,7 +92,7 @@ def find_scenes(
 
     An API is asked at the pace of its `Provider`, and again as `patience` (None: its defaults)
     allows, page by page. With a `cache`, a question that was answered within a day is not asked
-    again; static catalogues are always read.
+    again; static catalogues are always read, and an answer without a usable scene is not kept.
 
     Raises `InputError` if the catalogue cannot be read, has no such collection, or holds no usable
     scene; `WorkFailedError` if it does not answer, asks to wait too long, or pages for ever.
@@ -97,16 +105,28 @@ def find_scenes(
         try:
             scene = _scene(item, base)
         except InputError as error:
-            dropped.append(DroppedScene(id=_shown(item), reason=_unicode(str(error))))
+            reason = _unicode(str(error))
+            if len(reason) > _LONGEST_REASON:
+                reason = f"{reason[:_LONGEST_REASON]}…"
+            dropped.append(DroppedScene(id=_shown(item), reason=reason))
             continue
         if not query.wants(scene) or not meets(unwrapped(scene.footprint), area):
+            continue
+        if scene.id in query.leave_out:
+            dropped.append(DroppedScene(id=scene.id, reason="left out by the recipe"))
             continue
         if scene.cloud_cover is not None and scene.cloud_cover > query.max_cloud_cover:
             reason = f"cloud cover {scene.cloud_cover:g} % is above {query.max_cloud_cover:g} %"
             dropped.append(DroppedScene(id=scene.id, reason=reason))
             continue
+        same = found.get(scene.id, scene)
+        if same.to_json() != scene.to_json():  # a page that came twice is no second item
+            dropped.append(DroppedScene(id=scene.id, reason="another item has this id too"))
+            scene = max(same, scene, key=_order_of_one_id)  # whichever came first
         found[scene.id] = scene
     if not found:
+        if cache is not None:
+            forget_answer(query, cache)
         raise InputError(
             f"{without_query(query.catalogue)} has no usable scene of {query.collection!r} in the "
             f"area from {query.periods[0]} to {query.periods[-1]}{_why_none(query, dropped)}"
@@ -115,16 +135,30 @@ def find_scenes(
     return SceneList(scenes=kept.scenes, dropped=(*dropped, *kept.dropped))
 
 
+def forget_answer(query: SceneQuery, cache: SearchCache) -> None:
+    """Take the answer to `query` out of the cache, so that a mended catalogue is asked anew."""
+    cache.forget(_question(query))
+
+
+def _order_of_one_id(scene: Scene) -> tuple[str, str]:
+    return scene.updated, json.dumps(scene.to_json(), sort_keys=True)
+
+
 def _scene(item: Any, base: str | None) -> Scene:
     if not isinstance(item, Mapping):
         raise InputError(f"an item is {type(item).__name__}, no object")
     scene = scene_from_item(item, base=base)
     try:
-        json.dumps(scene.to_json(), ensure_ascii=False, allow_nan=False).encode()
+        text = json.dumps(scene.to_json(), ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:  # half a surrogate pair, which no file can hold
         raise InputError(f"item {scene.id!r} holds text that is no Unicode") from None
     except ValueError:
         raise InputError(f"item {scene.id!r} holds a number that is none") from None
+    if len(text) > _LARGEST_SCENE:
+        raise InputError(
+            f"item {scene.id!r:.80} is {len(text)} letters of what a scene needs; no scene has "
+            f"more than {_LARGEST_SCENE}"
+        )
     return scene
 
 
@@ -141,7 +175,11 @@ def _why_none(query: SceneQuery, dropped: list[DroppedScene]) -> str:
         return f"; {len(dropped)} dropped, e.g. {dropped[0].reason}"
     if query.periods[-1].start > np.datetime64("now"):
         return f"; {query.periods[-1]} is still to come"
-    return ""
+    west, south, east, north = query.area.bounds
+    return (
+        f"; look whether it has any at lon {west:.2f}..{east:.2f}, lat {south:.2f}..{north:.2f} "
+        "then, or ask for another area or other months"
+    )
 
 
 def _items(
@@ -166,6 +204,10 @@ def _items(
             _refuse_unknown_collection(query.collection, root, reader)
     except FileNotFoundError as error:
         raise InputError(f"catalogue {without_query(root)}: no file {error.filename!r}") from error
+    except IsADirectoryError as error:
+        raise InputError(
+            f"catalogue {without_query(root)} is a folder; name the catalog.json in it"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, NotJsonError) as error:
         raise InputError(
             f"catalogue {without_query(root)} answers something that is no JSON"
@@ -245,6 +287,11 @@ def _static_items(
     collection: str, address: str, node: Mapping[str, Any], reader: CatalogueIO
 ) -> Iterator[tuple[Mapping[str, Any], str | None]]:
     """Walk a static catalogue depth first; other collections are not entered."""
+    if node["type"] not in ("Catalog", "Collection"):
+        raise InputError(
+            f"catalogue {without_query(address)} is a {str(node['type'])[:40]!r}; expected the "
+            "catalog.json of a static catalogue, or the address of an API"
+        )
     seen, others = {address}, set()
     waiting = [(address, node, False)]
     has_collection = False

@@ -14,6 +14,7 @@ from cube.mask import ClearMask
 from cube.periods import Period
 from cube.source import Looks
 from cube.stac.access import access_of_kind
+from cube.stac.files import lost_scene
 from cube.stac.footprint import meets, unwrapped, window_outline
 from cube.stac.gather import gather
 from cube.stac.lockfile import read_scenes
@@ -41,7 +42,8 @@ class StacSource:
     """Name of a cloud model (`cube.cloudmodels`) that looks at what the mask calls clear."""
     reader: ReaderName = "direct"
     """What the pixels come through: blocks of GeoTIFFs fetched by ourselves (`direct`, which leaves
-    other files to odc-stac), `odc`, or `stackstac`; all give the same looks."""
+    other files to odc-stac), `odc`, or `stackstac`. All give the same looks, but that `direct`
+    makes the means of a grid twice as coarse as the files, or more, from their overviews."""
     resampling: Resampling = "bilinear"
     """For reflectance whose grid is not the cube's: between zones, 20 and 60 m bands on a 10 m
     grid. Where a cube's pixel is more than 1.5 times a file's, `bilinear` is the mean of all the
@@ -83,6 +85,8 @@ class StacSource:
         """
         here = [scene for scene in self.scenes_at(period, window) if scene.id not in without]
         for scene in here:
+            if scene.lost:
+                raise lost_scene(scene.id, scene.lost)
             missing = [name for name in (*bands, SCL) if name not in scene.assets]
             if missing or not scene.is_locked:
                 why = f"has no {', '.join(missing)}" if missing else "was not checked"

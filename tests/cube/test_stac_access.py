@@ -57,7 +57,9 @@ def test_plain_files_stay():
         "https://a.example/b.tif",
         {},
     )
-    assert access_of_kind("none").gdal_options() == {}
+    assert access_of_kind("none").for_gdal("/data/b.tif") == ("/data/b.tif", {})
+    with pytest.raises(InputError, match="s3://b/k lies in an S3 store; set access = 's3'"):
+        access_of_kind("none").for_gdal("s3://b/k")
 
 
 def test_planetary_computer(token_server):
@@ -105,6 +107,8 @@ def test_earthdata_tells_the_token_to_nasa_only(monkeypatch):
         access.url(ours, is_retry=False)
     monkeypatch.setenv("EARTHDATA_TOKEN", "secret")
     assert access.url(ours, is_retry=False) == (ours, {"Authorization": "Bearer secret"})
+    with pytest.raises(InputError, match="not given to GDAL; use reader = 'direct'"):
+        access.for_gdal(ours)
     for other in (
         ours.replace("https", "http"),
         "https://earthdatacloud.nasa.gov.evil.example/a.tif",
@@ -112,6 +116,7 @@ def test_earthdata_tells_the_token_to_nasa_only(monkeypatch):
         "https://evil.example/earthdatacloud.nasa.gov/a.tif",
     ):
         assert access.url(other, is_retry=False) == (other, {})
+        assert access.for_gdal(other) == (other, {})
     monkeypatch.setenv("EARTHDATA_TOKEN", "sec\nret")
     with pytest.raises(InputError, match="EARTHDATA_TOKEN") as raised:
         access.url(ours, is_retry=False)
@@ -119,25 +124,32 @@ def test_earthdata_tells_the_token_to_nasa_only(monkeypatch):
 
 
 def test_s3_leaves_the_keys_where_they_are(monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_S3_ENDPOINT"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "S3_ENDPOINT", "NO_SIGN_REQUEST", "REGION"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
     href = "s3://eodata/Sentinel-2/MSI/L2A/B02.jp2"
     cdse, other = access_of_kind("s3-cdse"), access_of_kind("s3")
-    with pytest.raises(InputError, match="set the environment variable AWS_ACCESS_KEY_ID"):
-        cdse.gdal_options()
+    for use in (cdse.for_gdal, lambda href: cdse.url(href, is_retry=False)):
+        with pytest.raises(InputError, match="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+            use(href)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "secret-id")
     with pytest.raises(InputError, match="AWS_SECRET_ACCESS_KEY"):
-        cdse.gdal_options()
+        cdse.for_gdal(href)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-key")
-    options = cdse.gdal_options()
+    name, options = cdse.for_gdal(href)
+    assert name == "/vsis3/eodata/Sentinel-2/MSI/L2A/B02.jp2"
     assert options == {
         "AWS_S3_ENDPOINT": "eodata.dataspace.copernicus.eu",
+        "AWS_HTTPS": "YES",
         "AWS_VIRTUAL_HOSTING": "FALSE",
+        "AWS_REGION": "us-east-1",
     }
-    assert other.gdal_options() == {}
+    assert other.for_gdal(href)[1]["AWS_S3_ENDPOINT"] == "s3.amazonaws.com"
     monkeypatch.setenv("AWS_S3_ENDPOINT", "127.0.0.1:9000")
-    assert other.gdal_options()["AWS_S3_ENDPOINT"] == "127.0.0.1:9000"
-    assert cdse.url(href, is_retry=False) == (href, {})
+    assert other.for_gdal(href)[1]["AWS_S3_ENDPOINT"] == "127.0.0.1:9000"
+    address, headers = other.url(href, is_retry=False)
+    assert address == "https://127.0.0.1:9000/eodata/Sentinel-2/MSI/L2A/B02.jp2"
+    assert "secret-key" not in str(headers)
+    assert other.url("https://a.example/b.tif", is_retry=False)[1] == {}
 
 
 @dataclass(frozen=True)
@@ -155,7 +167,7 @@ def test_nothing_secret_travels(kind, monkeypatch, token_server):
     access = access_of_kind(kind)
     access.url(BLOB, is_retry=False)
     access.url("https://a.earthdatacloud.nasa.gov/a.tif", is_retry=False)
-    access.gdal_options()
+    access.for_gdal("s3://b/k" if kind.startswith("s3") else BLOB)
     sent = pickle.dumps(Holder(access))
     assert b"secret" not in sent
     assert kind.encode() in sent

@@ -70,6 +70,7 @@ SCENES = st.fixed_dictionaries(
         "sensor": st.sampled_from(sorted(SENSORS)),
         "metadata_href": TEXT,
         "is_locked": st.booleans(),
+        "lost": TEXT,
         "cost": st.dictionaries(TEXT, st.integers(0, 2**40), max_size=3),
     }
 )

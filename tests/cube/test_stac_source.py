@@ -331,6 +331,7 @@ def made(tmp_path):
             "metadata_href": "",
             "is_locked": False,
             "cost": {},
+            "lost": "",
             "assets": {
                 "B02": {"href": blue_path, "transform": None, "shape": None, "stamp": None},
                 "SCL": {"href": scl_path, "transform": None, "shape": None, "stamp": None},
