@@ -24,8 +24,9 @@ class Looks:
     days: Int32[np.ndarray, " look"]
     """Date of each look as days since 1970-01-01, UTC."""
     seen_count: UInt16[np.ndarray, "y x"]
-    """Number of looks, clear or not, that had data at the pixel; those of which nothing in the
-    window was clear count too, although `reflectance` lacks them."""
+    """Number of looks, clear or not, whose scene classes had data at the pixel, whether every band
+    had or not (looks without scene classes: every band). Those of which nothing in the window was
+    clear count too, although `reflectance` lacks them, so that it is the same for any tiling."""
     ids: tuple[str, ...]
     """What each look was made of, for the ledger (scene ids joined by '+')."""
 
@@ -49,7 +50,7 @@ class Composite:
     clear_count: UInt16[np.ndarray, "y x"]
     """Number of clear looks behind each pixel."""
     seen_count: UInt16[np.ndarray, "y x"]
-    """Number of looks, clear or not, that had data at the pixel."""
+    """Number of looks, clear or not, that had data at the pixel, as `Looks.seen_count`."""
     mean_day: UInt16[np.ndarray, "y x"]
     """Day of the year, 1..366, of the mean date of the clear looks (UTC); 0 where there is none."""
     scenes: tuple[str, ...]

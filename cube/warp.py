@@ -36,10 +36,11 @@ class Placement:
     """(y, x) of the window."""
     corner: tuple[int, int] | None
     """(y, x) in the window of the part's first pixel, where pixels coincide; None elsewhere."""
-    corner_rows: Float64[np.ndarray, "y1 x1"]
-    """Rows of the window's pixel corners, in pixels of the part; empty where pixels coincide."""
-    corner_columns: Float64[np.ndarray, "y1 x1"]
-    """Columns of the window's pixel corners, likewise."""
+    corner_rows: Float64[np.ndarray, "..."]
+    """Rows of the window's pixel corners, in pixels of the part: (y + 1,) where they depend on y
+    alone and columns on x alone, else (y + 1, x + 1); empty where pixels coincide."""
+    corner_columns: Float64[np.ndarray, "..."]
+    """Columns of the window's pixel corners, likewise: (x + 1,) or (y + 1, x + 1)."""
 
     def bring(
         self, values: Shaped[np.ndarray, "layer row column"], *, nodata: int, is_smooth: bool
@@ -64,28 +65,36 @@ class Placement:
         self, values: Shaped[np.ndarray, "layer row column"], *, nodata: int, is_smooth: bool
     ) -> Shaped[np.ndarray, "layer y x"]:
         if is_smooth and self._widest > WIDEST_BILINEAR:
-            return np.asarray(
-                resample(values, self.corner_columns, self.corner_rows, is_smooth, nodata)
-            )
+            columns, rows = self._corners
+            return np.asarray(resample(values, columns, rows, is_smooth, nodata))
         out = np.empty((len(values), *self.shape), values.dtype)
         kernel = along_axes if self._is_straight else at_centres
         for layer, brought in zip(values, out, strict=True):
             kernel(layer, *self._centres, is_smooth, nodata, brought)
         return out
 
-    @cached_property
+    @property
     def _is_straight(self) -> bool:
-        """Whether rows depend on y alone and columns on x alone: one CRS, both north up."""
-        rows, columns = self.corner_rows, self.corner_columns
-        return bool((rows == rows[:, :1]).all() and (columns == columns[:1]).all())
+        """Whether rows depend on y alone and columns on x alone."""
+        return self.corner_rows.ndim == 1
+
+    @property
+    def _corners(self) -> tuple[Float64[np.ndarray, "y1 x1"], Float64[np.ndarray, "y1 x1"]]:
+        """(columns, rows) of each pixel corner, not kept: a tile of 512 has 4 MB of them."""
+        if not self._is_straight:
+            return self.corner_columns, self.corner_rows
+        size = (self.corner_rows.size, self.corner_columns.size)
+        # contiguous, for numba would compile its kernel once more for arrays that repeat themselves
+        return (
+            np.ascontiguousarray(np.broadcast_to(self.corner_columns, size)),
+            np.ascontiguousarray(np.broadcast_to(self.corner_rows[:, None], size)),
+        )
 
     @cached_property
     def _centres(self) -> tuple[np.ndarray, np.ndarray]:
         """(rows, columns) of pixel centres, in pixels of the part: per axis if straight, else each."""
-        rows, columns = (
-            _means_of_four(corners) for corners in (self.corner_rows, self.corner_columns)
-        )
-        return (rows[:, 0].copy(), columns[0].copy()) if self._is_straight else (rows, columns)
+        mean = _means_of_two if self._is_straight else _means_of_four
+        return mean(self.corner_rows), mean(self.corner_columns)
 
     @cached_property
     def _widest(self) -> float:
@@ -93,8 +102,12 @@ class Placement:
         return max(
             float(np.abs(np.diff(corners, axis=axis)).max())
             for corners in (self.corner_rows, self.corner_columns)
-            for axis in (0, 1)
+            for axis in range(corners.ndim)
         )
+
+
+def _means_of_two(corners: Float64[np.ndarray, " edge"]) -> Float64[np.ndarray, " pixel"]:
+    return np.asarray((corners[1:] + corners[:-1]) / 2)
 
 
 def _means_of_four(corners: Float64[np.ndarray, "y1 x1"]) -> Float64[np.ndarray, "y x"]:
@@ -108,7 +121,7 @@ def place(grid: GeoBox, window: GeoBox) -> Placement | None:
     shift = _whole_shift(grid, window)
     if shift is not None:
         return _coinciding(grid, window, shift)
-    columns, rows = _positions(grid, window)
+    columns, rows = _along_axes(grid, window) or _straightened(*_positions(grid, window))
     parts = _covering(grid, columns, rows)
     if parts is None:
         return None
@@ -142,7 +155,7 @@ def _coinciding(grid: GeoBox, window: GeoBox, shift: tuple[int, int]) -> Placeme
     ]
     if first[0] >= last[0] or first[1] >= last[1]:
         return None
-    empty = np.empty((0, 0))
+    empty = np.empty(0)
     return Placement(
         rows=slice(first[0], last[0]),
         columns=slice(first[1], last[1]),
@@ -151,6 +164,35 @@ def _coinciding(grid: GeoBox, window: GeoBox, shift: tuple[int, int]) -> Placeme
         corner_rows=empty,
         corner_columns=empty,
     )
+
+
+def _along_axes(
+    grid: GeoBox, window: GeoBox
+) -> tuple[Float64[np.ndarray, " x1"], Float64[np.ndarray, " y1"]] | None:
+    """`_positions` by axis, without making all of them, where both are north up in one CRS."""
+    if grid.crs != window.crs:
+        return None
+    along = []
+    for axis, size in ((0, window.shape[1]), (1, window.shape[0])):
+        position = np.arange(size + 1.0)
+        for transform in (window.transform, ~grid.transform):
+            scale, turn, shift = (float(number) for number in transform[3 * axis : 3 * axis + 3])
+            if axis == 1:
+                scale, turn = turn, scale
+            if turn != 0:
+                return None
+            position = scale * position + shift
+        along.append(_rounded(position))
+    return along[0], along[1]
+
+
+def _straightened(
+    columns: Float64[np.ndarray, "y1 x1"], rows: Float64[np.ndarray, "y1 x1"]
+) -> tuple[Float64[np.ndarray, "..."], Float64[np.ndarray, "..."]]:
+    """Return positions by axis where columns depend on x and rows on y alone, else as they are."""
+    if (rows == rows[:, :1]).all() and (columns == columns[:1]).all():
+        return columns[0].copy(), rows[:, 0].copy()
+    return columns, rows
 
 
 def _positions(
@@ -162,7 +204,7 @@ def _positions(
     return _rounded(columns), _rounded(rows)
 
 
-def _rounded(position: Float64[np.ndarray, "y1 x1"]) -> Float64[np.ndarray, "y1 x1"]:
+def _rounded(position: Float64[np.ndarray, "*edge"]) -> Float64[np.ndarray, "*edge"]:
     finite = np.where(np.isfinite(position), position, _OUTSIDE)
     return np.floor(finite * _STEP + 0.5) / _STEP
 
@@ -190,7 +232,7 @@ def _applied(
 
 
 def _covering(
-    grid: GeoBox, columns: Float64[np.ndarray, "y1 x1"], rows: Float64[np.ndarray, "y1 x1"]
+    grid: GeoBox, columns: Float64[np.ndarray, "..."], rows: Float64[np.ndarray, "..."]
 ) -> tuple[slice, slice] | None:
     """(rows, columns) of the source that the positions and their neighbours need, or None."""
     parts = []

@@ -19,9 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command; 0 done, 1 the work failed, 2 the recipe or an input is wrong."""
     options = _parser().parse_args(arguments)
     stop.listen()
+    _let_fetch(True)
     try:
         found = options.command(options)
     except KeyboardInterrupt:
+        _let_fetch(False)  # or threads would go on asking, and this process waits for them
         print("stopped; running again goes on where this left off", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (InputError, ModelError) as error:
@@ -33,14 +35,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_DONE
 
 
+def _let_fetch(is_allowed: bool) -> None:
+    """Let threads of this process ask servers, or end their tries; where none does, do nothing."""
+    if fetch := sys.modules.get("cube.cog.fetch"):  # half a second, and only some commands need it
+        (fetch.allow_fetching if is_allowed else fetch.stop_fetching)()
+
+
 def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
     if options.debug:
         traceback.print_exception(error)
-    text = " ".join(str(error).split("\n"))
+    text = _printable(" ".join(str(error).split("\n")))
     if options.json:
         print(json.dumps({"error": text, "exit": code}))
     print(f"canopycube: {text}", file=sys.stderr)
     return code
+
+
+def _printable(text: str) -> str:
+    """Return a message without what a terminal would obey: it may quote a foreign catalogue."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -132,8 +132,9 @@ def _refuse_losses(lost: list[dict[str, Any]], allowed: int) -> None:
     if len(lost) <= allowed:
         return
     named = "; ".join(one["reason"] for one in lost[:3]) + ("; …" if len(lost) > 3 else "")
+    scenes = "scene was" if len(lost) == 1 else "scenes were"
     raise WorkFailedError(
-        f"build: {len(lost)} scenes were lost to broken files, {allowed} are allowed: {named}. "
+        f"build: {len(lost)} {scenes} lost to broken files, {allowed} are allowed: {named}. "
         "Running again tries their tiles anew; source.lost_scenes allows more"
     )
 

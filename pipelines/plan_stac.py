@@ -7,12 +7,15 @@ from typing import Any
 
 from odc.geo.geom import Geometry
 
+from cube.bands import BANDS
 from cube.cloudmodels import CloudModel, cloud_model
 from cube.cog import Patience
 from cube.cog.cache import KEPT_BYTES
 from cube.cog.fetch import is_http
+from cube.cog.header import KEPT_HEADER_BYTES
 from cube.composite import SceneComposites, method_margin
 from cube.composite.methods import check_method
+from cube.errors import InputError
 from cube.periods import acquisition_periods, looks_by_period
 from cube.spec import CubeSpec
 from cube.stac import SceneList, StacSource, provider_of
@@ -33,8 +36,8 @@ from pipelines.planned import (
 from pipelines.recipe import Recipe, StacSection
 from pipelines.scenelock import OnScene, SceneLock
 
-_COARSE = 20.0
-"""Metres of a pixel from which overviews of some band are read."""
+FINEST = 1.0
+"""Metres of a pixel below which a grid holds nothing but copies."""
 
 
 def plan_stac(
@@ -52,6 +55,7 @@ def plan_stac(
     cannot be and for an area or months without any scene; `WorkFailedError` where a server does
     not answer.
     """
+    _refuse_copies(recipe.grid.resolution)
     check_method(recipe.composite.method, bands=recipe.bands)
     screen, mask = outlier_screen(recipe), clear_mask(recipe)
     model = None if recipe.mask.model is None else cloud_model(recipe.mask.model)
@@ -62,6 +66,7 @@ def plan_stac(
         model=recipe.mask.model,
         reader=section.reader,
         resampling=section.resampling,
+        overviews=section.overviews,
         access=provider_of(section.catalogue).access
         if section.access == "auto"
         else section.access,
@@ -89,8 +94,7 @@ def plan_stac(
         pixels={
             "scenes": [scene.identity for scene in scenes.scenes],
             "resampling": section.resampling,
-            # overviews are means of means; on a finer grid all readers give the same
-            "overviews": section.reader == "direct" and recipe.grid.resolution >= _COARSE,
+            "overviews": section.overviews and section.reader == "direct",
         },
         looks=looks,
         memory=scenes_memory(spec, sizes, is_finished=is_finished(recipe)),
@@ -99,13 +103,24 @@ def plan_stac(
     )
 
 
+def _refuse_copies(resolution: float) -> None:
+    """Refuse pixels so fine that a satellite's would only be copied."""
+    if resolution < FINEST:
+        copies = round((min(band.resolution for band in BANDS.values()) / resolution) ** 2)
+        raise InputError(
+            f"grid.resolution is {resolution:g} m, so that each pixel of the finest band would be "
+            f"stored {copies} times; expected {FINEST:g} m or more, e.g. 10"
+        )
+
+
 def reading_cost(
     scenes: SceneList, spec: CubeSpec, *, workers: int, processes: int
 ) -> ReadingCost | None:
     """Return what a build asks of servers, None where files are read that nobody has counted.
 
-    `workers` make tiles at the same time, in so many `processes`. Each process reads the headers of all files itself; local files cost nothing. Files that are
-    not fetched over HTTP are read by GDAL, which does not say what it asks for.
+    `workers` make tiles at the same time, in so many `processes`. Each process reads the headers of
+    all files itself; local files cost nothing. Files that are not fetched over HTTP are read by
+    GDAL, which does not say what it asks for.
     """
     hrefs = {scene.id: scene.assets[SCL].href for scene in scenes.scenes}
     if any(is_remote(href) and not is_http(href) for href in hrefs.values()):
@@ -140,7 +155,7 @@ def _look_sizes(recipe: Recipe, spec: CubeSpec, looks: int, model: CloudModel | 
         finer_bands=fine if is_nearest else min(fine, 4.0),
         finer_mask=max(step / 20, 1.0) ** 2,
         in_flight=IN_FLIGHT,
-        kept=KEPT_BYTES,
+        kept=KEPT_BYTES + KEPT_HEADER_BYTES,
     )
 
 

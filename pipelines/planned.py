@@ -6,6 +6,7 @@ from typing import Any
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
 
+from cube.errors import InputError
 from cube.finish import Finish
 from cube.gapfill import GapFill
 from cube.grid import grid_of_area
@@ -17,6 +18,9 @@ from cube.spec import CubeSpec
 from cube.stac import SceneList
 from pipelines.memory import Memory
 from pipelines.recipe import Recipe
+
+MOST_TILES = 250_000
+"""Of a cube: with tiles of 512 pixels of 10 m, 6.5 million square kilometres."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +80,27 @@ def is_finished(recipe: Recipe) -> bool:
 
 
 def cube_spec(recipe: Recipe, area: Geometry, *, geobox: GeoBox | None = None) -> CubeSpec:
-    """Return what the cube will be, on the grid of `area` or on `geobox`."""
-    grid = recipe.grid
+    """Return what the cube will be, on the grid of `area` or on `geobox`.
+
+    Raises `InputError` for a grid that cannot be, or of more than `MOST_TILES` tiles.
+    """
+    grid, tile = recipe.grid, recipe.composite.tile
+    geobox = geobox or grid_of_area(
+        area, crs=grid.crs, resolution=grid.resolution, anchor=grid.anchor
+    )
+    height, width = geobox.shape
+    tiles = -(-height // tile) * -(-width // tile)
+    if tiles > MOST_TILES:
+        raise InputError(
+            f"the cube would have {height} x {width} pixels, {tiles} tiles of {tile}; at most "
+            f"{MOST_TILES} fit: take a smaller area, a coarser grid.resolution or a larger "
+            "composite.tile"
+        )
     return CubeSpec(
-        geobox=geobox
-        or grid_of_area(area, crs=grid.crs, resolution=grid.resolution, anchor=grid.anchor),
+        geobox=geobox,
         periods=recipe.months.calendar,
         bands=recipe.bands,
-        tile=recipe.composite.tile,
+        tile=tile,
         chunk=recipe.composite.chunk,
         sharded=recipe.composite.sharded,
         zarr_format=recipe.composite.zarr_format,

@@ -88,10 +88,11 @@ class StacSection(Section):
     access: Literal["auto", "none", "planetary-computer", "s3", "s3-cdse", "earthdata"] = "auto"
     """How files are signed when they are opened; "auto" as the catalogue's provider needs it."""
     reader: Literal["direct", "odc", "stackstac"] = "direct"
-    """What reads the pixels: ourselves, block by block, or a library. All give the same, but that
-    on a grid of 20 m and more "direct" makes means of a file's overviews."""
+    """What reads the pixels: ourselves, block by block, or a library; all give the same."""
     resampling: Literal["nearest", "bilinear"] = "bilinear"
     """How reflectance comes onto the grid where pixels do not coincide."""
+    overviews: Flag = False
+    """Make a coarse grid of the files' overviews: fewer bytes, but no true means ("direct" only)."""
     offset: Literal["check", "metadata", "verify"] = "check"
     """Radiometric offset: by the metadata and checked against the pixels ("check": a
     disagreement stops), by the metadata alone, or by the pixels where they disagree ("verify")."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cube.ledger import fingerprint
 from cube.periods import periods_between
 from cube.spec import CubeSpec
 from cube.stac import (
+    Asset,
     Scene,
     SceneList,
     SceneQuery,
@@ -26,6 +28,7 @@ from cube.stac import (
     write_scenes,
 )
 from cube.stac.cost import Reading
+from cube.stac.files import file_stamp
 from cube.stac.header import read_file_header
 from cube.stac.overview import coarse_classes
 from cube.stac.pixels import PixelReader
@@ -43,7 +46,7 @@ OnScene = Callable[[int, int], None]
 _THREADS = 8
 """Scenes counted at once."""
 
-_NOT_ASKED = {"reader", "resampling", "access", "attempts", "timeout", "lost_scenes"}
+_NOT_ASKED = {"reader", "resampling", "overviews", "access", "attempts", "timeout", "lost_scenes"}
 """Keys of the source that do not decide which scenes there are and what is kept of them."""
 
 
@@ -56,6 +59,27 @@ def cache_folder() -> Path:
 def same_scenes(one: SceneList, other: SceneList) -> bool:
     """Say whether two lists answer one question to the catalogue, whatever is counted of them."""
     return one.question.partition(" ")[0] == other.question.partition(" ")[0]
+
+
+def _has_same_files(kept: SceneList) -> bool:
+    """Say whether the local files of a lock have the stamps that they had when it was made.
+
+    One that cannot be read counts as the same: the build counts its scene as lost.
+    """
+
+    def is_same(asset: Asset) -> bool:
+        with suppress(OSError):
+            return file_stamp(asset.href) == asset.stamp
+        return True
+
+    stamped = [
+        asset
+        for scene in kept.scenes
+        for asset in scene.assets.values()
+        if asset.stamp is not None and not scene.lost
+    ]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return all(pool.map(is_same, stamped))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +103,12 @@ class SceneLock:
         """Return the scenes of the lock file, which is written anew where that must be.
 
         A lock for other tiles or another mask has the right scenes: only what reading them takes
-        is counted anew.
+        is counted anew. One of local files of which some have other pixels now is made anew.
         """
         question = f"{self._asked} {self._counted}"
         kept = read_scenes(self.file) if self.file.exists() and not update else None
+        if kept is not None and not _has_same_files(kept):
+            kept = None
         if kept is not None and kept.question == question:
             return kept
         if kept is not None and kept.question.partition(" ")[0] == self._asked:
@@ -114,7 +140,7 @@ class SceneLock:
             {
                 "tile": self.spec.tile,
                 "mask": self.recipe.mask.model_dump(),
-                "resampling": self.section.resampling,
+                "resampling": [self.section.resampling, self.section.overviews],
             }
         )
 
@@ -137,6 +163,7 @@ class SceneLock:
             geometry=search_area(self.spec.geobox),
             max_cloud_cover=section.max_cloud_cover,
             leave_out=section.leave_out,
+            bands=self.bands,
         )
         cache = SearchCache(folder=cache_folder())
         if update:

@@ -7,7 +7,16 @@ integer band, as archives publish them; anything else is `NotDirectError` and is
 
 from cube.cog.cache import KEPT_BYTES
 from cube.cog.errors import FileBrokenError, FileUnreachableError, NotDirectError
-from cube.cog.fetch import TRAFFIC, Fetcher, Meter, Patience, Signer, Unsigned
+from cube.cog.fetch import (
+    TRAFFIC,
+    Fetcher,
+    Meter,
+    Patience,
+    Signer,
+    Unsigned,
+    allow_fetching,
+    stop_fetching,
+)
 from cube.cog.header import FIRST_BYTES, Cog, Headers, Level, read_header
 from cube.cog.read import PIECES, Piece, pieces, read_window
 
@@ -28,7 +37,9 @@ __all__ = [
     "Piece",
     "Signer",
     "Unsigned",
+    "allow_fetching",
     "pieces",
     "read_header",
     "read_window",
+    "stop_fetching",
 ]

@@ -5,33 +5,18 @@ overloaded (429, 5xx, a closed connection, half a body, a page of HTML with stat
 again after a growing, random pause; what will not change (404, a file that is too short) is not.
 """
 
-import email.utils
 import os
 import random
-import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-import urllib3
-
 from cube.cog.errors import FileBrokenError, FileUnreachableError
+from cube.cog.http import Failure, RangeBytes, ask_range
 from cube.errors import InputError
-
-_TRANSIENT = {408, 425, 429, *range(500, 600)}
-"""HTTP statuses that another try may change (RFC 9110, RFC 6585, RFC 8470)."""
-
-_DENIED = {401, 403}
-"""Statuses of a signature that has run out: signed anew once, then final."""
-
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-
-_CONNECTIONS = 32
-"""Kept open for each server; more threads than that would open and close their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +85,19 @@ class Meter:
             self.received += received
 
 
+_STOPPED = threading.Event()
+
+
+def stop_fetching() -> None:
+    """End the waits and tries of all threads of this process, which is about to end."""
+    _STOPPED.set()
+
+
+def allow_fetching() -> None:
+    """Take `stop_fetching` back, for a process that begins another run."""
+    _STOPPED.clear()
+
+
 TRAFFIC = Meter()
 """All requests of this process, for whoever does not count apart."""
 
@@ -114,16 +112,21 @@ class Fetcher:
     """Signs addresses when they are asked for."""
     meter: Meter = field(default_factory=lambda: TRAFFIC)
     """Where requests are counted."""
-    sleep: Callable[[float], object] = time.sleep
+    sleep: Callable[[float], object] = field(default_factory=lambda: _STOPPED.wait)
     """Waits; tests do not."""
 
-    def fetch(self, href: str, start: int, stop: int) -> bytes:
+    def fetch(self, href: str, start: int, stop: int, *, length: int | None = None) -> bytes:
         """Return bytes `start`..`stop` (half-open) of a local or http(s) file.
 
-        Raises `FileBrokenError`, also for a file that ends before `stop`, or
-        `FileUnreachableError`.
+        Raises `FileBrokenError`, also for a file that ends before `stop` or is not of the `length`
+        that its header was read from, or `FileUnreachableError`.
         """
-        found = self._fetched(href, start, stop).body
+        answer = self._fetched(href, start, stop)
+        found = answer.body
+        if length not in (None, answer.length):
+            raise FileBrokenError(
+                f"the file has {answer.length} bytes and had {length}: another came into its place"
+            )
         if len(found) < stop - start:
             raise FileBrokenError(f"the file ends at byte {start + len(found)}, before {stop}")
         return found
@@ -140,14 +143,16 @@ class Fetcher:
             raise FileBrokenError(f"the file has {length} bytes, more than {most}")
         return body
 
-    def _fetched(self, href: str, start: int, stop: int) -> "_Bytes":
+    def _fetched(self, href: str, start: int, stop: int) -> RangeBytes:
         if not is_fetched(href):
             return _local(href, start, stop)
         failures: list[str] = []
         is_denied = False
         while True:
+            if _STOPPED.is_set():
+                raise FileUnreachableError("the run was stopped")
             answer = self._try(href, start, stop, is_retry=is_denied)
-            if isinstance(answer, _Bytes):
+            if isinstance(answer, RangeBytes):
                 return answer
             if answer.is_denied and not is_denied:
                 is_denied = True
@@ -163,98 +168,11 @@ class Fetcher:
                 )
             self.sleep(max(answer.wait, self.patience.pause(len(failures))))
 
-    def _try(self, href: str, start: int, stop: int, *, is_retry: bool) -> "_Bytes | _Failure":
+    def _try(self, href: str, start: int, stop: int, *, is_retry: bool) -> RangeBytes | Failure:
         url, headers = self.signer.url(href, is_retry=is_retry)
-        received = 0
-        try:
-            answer = _connections().request(
-                "GET",
-                url,
-                headers={"Range": f"bytes={start}-{stop - 1}", **headers},
-                timeout=urllib3.Timeout(
-                    connect=min(15.0, self.patience.timeout), read=self.patience.timeout
-                ),
-                retries=urllib3.Retry(total=False, redirect=5),
-                decode_content=False,
-            )
-            received = len(answer.data)
-        except urllib3.exceptions.HTTPError as error:
-            # without its text, which holds the address and so the signature
-            return _Failure(reason=_REASONS.get(type(error), type(error).__name__))
-        finally:
-            self.meter.add(received)
-        return _checked(answer, start, stop)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Bytes:
-    body: bytes
-    """What was asked for; less where the file ends."""
-    length: int
-    """Bytes of the whole file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Failure:
-    reason: str
-    is_final: bool = False
-    is_denied: bool = False
-    wait: float = 0.0
-    """Seconds the server asks to wait."""
-
-
-_REASONS = {
-    urllib3.exceptions.ConnectTimeoutError: "no connection in time",
-    urllib3.exceptions.ReadTimeoutError: "no answer in time",
-    urllib3.exceptions.NewConnectionError: "connection refused",
-    urllib3.exceptions.ProtocolError: "connection broken",
-    urllib3.exceptions.IncompleteRead: "body cut short",
-}
-
-
-def _checked(answer: urllib3.BaseHTTPResponse, start: int, stop: int) -> _Bytes | _Failure:
-    """Return the body if it is the range that was asked for, else what is wrong."""
-    status, body = answer.status, answer.data
-    if status == 206:
-        found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-        if not found or int(found[1]) != start or len(body) != int(found[2]) - start + 1:
-            return _Failure(reason="the answer is not the range that was asked for")
-        length = int(found[3]) if found[3] != "*" else start + len(body)
-        if len(body) != min(stop, length) - start:
-            return _Failure(reason="body cut short")
-        return _Bytes(body=body, length=length)
-    if status == 200:
-        if _is_page(answer, body):
-            return _Failure(reason="HTTP 200 with a page instead of the file")
-        if answer.headers.get("Content-Length") not in (None, str(len(body))):
-            return _Failure(reason="body cut short")
-        return _Bytes(
-            body=body[start:stop], length=len(body)
-        )  # a server without ranges sends all of it
-    reason = f"HTTP {status}"
-    if status in _DENIED:
-        return _Failure(reason=reason, is_final=True, is_denied=True)
-    if status in _TRANSIENT:
-        return _Failure(reason=reason, wait=_retry_after(answer.headers.get("Retry-After")))
-    return _Failure(reason=reason, is_final=True)
-
-
-def _is_page(answer: urllib3.BaseHTTPResponse, body: bytes) -> bool:
-    kind = answer.headers.get("Content-Type", "").lower()
-    return kind.startswith(("text/html", "application/json")) or body[:64].lstrip()[:1] in (
-        b"<",
-        b"{",
-    )
-
-
-def _retry_after(text: str | None) -> float:
-    """Return the seconds of a `Retry-After` header, a number or a date (RFC 9110, 10.2.3)."""
-    if not text:
-        return 0.0
-    if text.strip().isdecimal():
-        return float(text)
-    date = email.utils.parsedate_tz(text)
-    return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else 0.0
+        answer, received = ask_range(url, headers, start, stop, timeout=self.patience.timeout)
+        self.meter.add(received)
+        return answer
 
 
 def is_fetched(href: str) -> bool:
@@ -267,23 +185,11 @@ def is_http(href: str) -> bool:
     return urlsplit(href).scheme.lower() in ("http", "https")
 
 
-def _local(href: str, start: int, stop: int) -> _Bytes:
+def _local(href: str, start: int, stop: int) -> RangeBytes:
     try:
         with Path(href).open("rb") as file:
             length = os.fstat(file.fileno()).st_size
-            return _Bytes(body=os.pread(file.fileno(), stop - start, start), length=length)
+            body = os.pread(file.fileno(), stop - start, start)
+            return RangeBytes(body=body, length=length)
     except OSError as error:
         raise FileBrokenError(error.strerror or str(error)) from error
-
-
-_pools: dict[int, urllib3.PoolManager] = {}
-
-
-def _connections() -> urllib3.PoolManager:
-    """Return this process's connections; a forked process makes its own."""
-    pool = _pools.get(os.getpid())
-    if pool is None:
-        pool = _pools.setdefault(
-            os.getpid(), urllib3.PoolManager(maxsize=_CONNECTIONS, num_pools=16)
-        )
-    return pool

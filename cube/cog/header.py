@@ -30,8 +30,11 @@ _MOST_LEVELS = 24
 _LARGEST_BLOCK = 8192
 """Rows or columns of a block; one that claims more would take gigabytes to unpack."""
 
-_KEPT = 4096
-"""Headers kept in memory, of a few kilobytes each."""
+KEPT_HEADER_BYTES = 64 * 1024 * 1024
+"""Headers kept in memory: 8,000 bands of 10,980 pixels in blocks of 512, three years over one tile."""
+
+_HEADER_BYTES = 2048
+"""A header's own size in memory, beside its tables of blocks."""
 
 # What tifffile finds odd about a broken file is told in our error; without a handler of its own
 # logging would print it besides.
@@ -73,6 +76,12 @@ class Cog:
     length: int
     """Bytes of the file."""
 
+    @property
+    def size(self) -> int:
+        """Bytes it takes in memory, about."""
+        tables = sum(level.starts.nbytes + level.sizes.nbytes for level in self.levels)
+        return _HEADER_BYTES + tables
+
     def grid(self, level: int = 0) -> GeoBox:
         """Return the grid of a level."""
         rows, columns = self.levels[0].shape
@@ -93,12 +102,12 @@ class Cog:
 class Headers:
     """Headers of this process, each read once while it is among the last used."""
 
-    def __init__(self, most: int = _KEPT) -> None:
+    def __init__(self, most: int = KEPT_HEADER_BYTES) -> None:
         self._found: OrderedDict[str, Cog] = OrderedDict()
         self._other: set[str] = set()
         self._busy: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._most = most
+        self._most, self._size = most, 0
 
     def get(self, href: str, fetcher: Fetcher, *, stamp: str = "") -> Cog:
         """Return the header of `href`; threads that ask for one at once wait for one answer.
@@ -126,8 +135,10 @@ class Headers:
                     self._busy.pop(key, None)
             with self._lock:
                 self._found[key] = header
-                while len(self._found) > self._most:
-                    self._found.popitem(last=False)
+                self._size += header.size
+                while self._size > self._most:
+                    _, gone = self._found.popitem(last=False)
+                    self._size -= gone.size
             return header
 
     def forget(self) -> None:
@@ -135,6 +146,7 @@ class Headers:
         with self._lock:
             self._found.clear()
             self._other.clear()
+            self._size = 0
 
 
 def read_header(href: str, fetcher: Fetcher) -> Cog:
@@ -180,6 +192,13 @@ class _Head(io.RawIOBase):
 
     def tell(self) -> int:
         return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        # before memory is taken for it: a damaged tag may ask for a gigabyte
+        stop = self._length if size < 0 else min(self._place + size, self._length)
+        found = self._bytes(self._place, stop) if stop > self._place else b""
+        self._place += len(found)
+        return found
 
     def readinto(self, buffer: Any) -> int:
         stop = min(self._place + len(buffer), self._length)

@@ -65,7 +65,7 @@ def read_window(
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     out = np.full(shape, 0 if cog.nodata is None else int(cog.nodata), cog.dtype.newbyteorder("="))
     for piece in pieces(image, rows, columns):
-        body = _fetched(href, piece, fetcher)
+        body = _fetched(href, piece, fetcher, cog.length)
         for place, block in _decoded(image, piece, body, cog.dtype):
             _put(out, block, place, image.block, (rows.start, columns.start))
     return out
@@ -75,11 +75,13 @@ PIECES = Pieces()
 """What this process has fetched over the network last."""
 
 
-def _fetched(href: str, piece: Piece, fetcher: Fetcher) -> bytes:
+def _fetched(href: str, piece: Piece, fetcher: Fetcher, length: int) -> bytes:
+    def fetch() -> bytes:
+        return fetcher.fetch(href, piece.start, piece.stop, length=length)
+
     if not is_fetched(href):
-        return fetcher.fetch(href, piece.start, piece.stop)
-    key = (href, piece.start, piece.stop)
-    return PIECES.get(key, lambda: fetcher.fetch(href, piece.start, piece.stop))
+        return fetch()
+    return PIECES.get((href, length, piece.start, piece.stop), fetch)
 
 
 def _decoded(

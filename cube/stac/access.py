@@ -8,6 +8,7 @@ package when they are needed; no object here holds one.
 import os
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
@@ -34,12 +35,22 @@ _CDSE_KEYS = (
 _TOKEN_TRIES = 5
 """Times the token server is asked, with growing pauses."""
 
+_TOKEN_SPARE = 60.0
+"""Seconds before its end at which the package renews a token."""
+
 _RENEWAL = 10.0
 """Seconds in which a token is not renewed twice: the threads that an expired one failed come
 together, and the first of them has brought a fresh one."""
 
+_TOKEN_LIMIT = 60.0
+"""Seconds that a file waits for its container's token. The package asks without any time-out."""
+
+_BLOB_HOST = ".blob.core.windows.net"
+
 _signing = threading.Lock()
 _renewed: dict[str, float] = {}
+_under_way: dict[str, "Future[Any]"] = {}
+"""Requests for tokens by container: threads that start together wait for one."""
 
 
 @runtime_checkable
@@ -124,15 +135,12 @@ class PlanetaryComputerAccess:
         if not (parts.hostname or "").endswith(sas.BLOB_STORAGE_DOMAIN):
             return href, {}
         try:
-            with _signing:  # eight threads that start together need one token
-                key = _token_key(sas, href)
-                is_fresh = time.monotonic() - _renewed.get(key, -_RENEWAL) < _RENEWAL
-                if is_retry and not is_fresh:
-                    sas.TOKEN_CACHE.pop(key, None)
-                sas.get_token(*_container(href), retry_total=_TOKEN_TRIES)
-                if is_retry and not is_fresh:
-                    _renewed[key] = time.monotonic()
-                return str(sas.sign_url(href)), {}
+            return str(_token(sas, href, is_retry=is_retry).sign(href).href), {}
+        except TimeoutError:
+            raise WorkFailedError(
+                f"no token for {without_query(href)}: the token server of Planetary Computer has "
+                f"not answered in {_TOKEN_LIMIT:g} s; try again later"
+            ) from None
         except (OSError, ValueError, TypeError) as error:  # of requests and pydantic
             raise WorkFailedError(
                 f"no token for {without_query(href)}: the token server of Planetary Computer "
@@ -153,6 +161,45 @@ def _planetary_computer() -> Any:
             '`pip install "canopycube[planetary-computer]"`'
         ) from error
     return planetary_computer.sas
+
+
+def _token(sas: Any, href: str, *, is_retry: bool) -> Any:
+    """Return the package's token for the container of `href`, on a retry a new one.
+
+    Raises what the package raises, and `TimeoutError` after `_TOKEN_LIMIT`.
+    """
+    key = _token_key(sas, href)
+    with _signing:
+        is_renewed = time.monotonic() - _renewed.get(key, -_RENEWAL) < _RENEWAL
+        token = sas.TOKEN_CACHE.get(key)
+        waited = _under_way.get(key)
+        if waited is None:
+            is_refused = is_retry and not is_renewed
+            if token is not None and token.ttl() > _TOKEN_SPARE and not is_refused:
+                return token
+            if is_refused:
+                sas.TOKEN_CACHE.pop(key, None)
+            waited = _under_way[key] = Future()
+            # a daemon, so that a request which hangs keeps no process from ending
+            asking = (sas, href, key, waited, is_refused)
+            threading.Thread(target=_ask, args=asking, daemon=True).start()
+    try:
+        return waited.result(timeout=_TOKEN_LIMIT)
+    finally:
+        with _signing:  # whoever comes next asks anew, even if that one hangs
+            if _under_way.get(key) is waited:
+                del _under_way[key]
+
+
+def _ask(sas: Any, href: str, key: str, waited: "Future[Any]", is_renewal: bool) -> None:
+    try:
+        token = sas.get_token(*_container(href), retry_total=_TOKEN_TRIES)
+    except BaseException as error:  # noqa: BLE001, raised by whoever waits
+        waited.set_exception(error)
+        return
+    if is_renewal:
+        _renewed[key] = time.monotonic()
+    waited.set_result(token)
 
 
 def _container(href: str) -> tuple[str, str]:
@@ -224,7 +271,8 @@ class S3Access:
 
 def is_protected(href: str) -> bool:
     """Say whether a refusal of `href` is about credentials, not about the file."""
-    return href.startswith(SCHEME) or _is_earthdata(href)
+    is_blob = (urlsplit(href).hostname or "").endswith(_BLOB_HOST)  # 403 though signed anew
+    return href.startswith(SCHEME) or _is_earthdata(href) or is_blob
 
 
 def _is_earthdata(href: str) -> bool:

@@ -109,7 +109,8 @@ class CatalogueIO(StacApiIO):
         """Return the JSON text at an address, asked again as `SearchPatience` allows.
 
         Raises `WorkFailedError` if no try succeeds, `NotJsonError` if the answer stays no JSON
-        object, `APIError` for a status that will stay.
+        object, `InputError` for a refusal (4xx) at the catalogue's own address, `APIError` for
+        another status that will stay.
         """
         patience = self._patience
         for tries in range(1, patience.tries + 1):
@@ -202,6 +203,11 @@ class CatalogueIO(StacApiIO):
         if status in _PASSING:
             raise _PassingError(f"HTTP {status}", self._seconds(wait))
         if not 200 <= status < 300:
+            if 400 <= status < 500 and href == self._root:
+                raise InputError(
+                    f"catalogue {without_query(href)} answers HTTP {status}: {text[:200]!r}; look "
+                    "whether the address is that of a catalogue which anyone may read"
+                )
             failure = APIError(f"HTTP {status}: {text[:200]}")
             failure.status_code = status
             raise failure

@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from cube.cog import FIRST_BYTES, KEPT_BYTES, Cog, pieces
 from cube.mask import ClearMask
 from cube.spec import CubeSpec, tile_region
-from cube.stac.footprint import meets, unwrapped, window_outline
+from cube.stac.footprint import meets_window, unwrapped
 from cube.stac.pixels import PixelReader
 from cube.stac.scene import SCL, Scene
 
@@ -173,7 +173,7 @@ class Reading:
         return _Found(mask=mask, bands=bands)
 
     def _pairs(self, scene: Scene, grid: GeoBox) -> tuple[list[list[GeoBox]], float]:
-        """(tiles that the footprint meets, two by two as they are made; how often each counts).
+        """(tiles that the footprint comes near, two by two as they are made; how often each counts).
 
         Of many pairs some are taken that stand for all.
         """
@@ -190,14 +190,14 @@ class Reading:
                 groups.setdefault(number, []).append((row, column))
         every = list(groups.values())
         chosen = every[:: -(-len(every) // _MOST_PAIRS)]
-        footprint = unwrapped(scene.footprint)
+        footprint = np.array([unwrapped(scene.footprint)], object)
         shape = (self.spec.shape[2], self.spec.shape[3])
         met = []
         for places in chosen:
             windows = [
                 tile_region(shape, edge, *place).window(self.spec.geobox) for place in places
             ]
-            if here := [one for one in windows if meets(footprint, window_outline(one))]:
+            if here := [one for one in windows if meets_window(footprint, one)[0]]:
                 met.append(here)
         return met, len(every) / len(chosen)
 

@@ -58,6 +58,12 @@ _STORE_REFUSAL = re.compile(
     r"|token"
 )
 _MISSING = re.compile(r"code ?: ?404|specified (?:key|bucket) does not exist|not recognized as")
+_URL_QUERY = re.compile(r"\?[^\s'\"]*")
+
+_MOST_ACCEPTED = 10_000
+"""Files whose format is remembered: some megabytes."""
+
+_accepted: set[tuple[str, tuple[int, ...]]] = set()
 
 
 class SceneReadError(SceneLostError):
@@ -103,6 +109,36 @@ def opened(path: str, *, opener: Any = None) -> rasterio.DatasetReader:
             raise error from None
 
 
+def check_format(href: str, options: Mapping[str, str] | None = None) -> None:
+    """Open a file as `opened` does, before a library that would open any format gets it.
+
+    A VRT, by whatever name, can have the library read other files of this machine. Each file is
+    opened once by a process, a local one again if it was changed. Raises what rasterio raises.
+    """
+    key = (without_query(href), _version(href))
+    if key in _accepted:
+        return
+    with raster_environment([href], options), opened(href):
+        pass
+    if len(_accepted) >= _MOST_ACCEPTED:
+        _accepted.clear()
+    _accepted.add(key)
+
+
+def _version(href: str) -> tuple[int, ...]:
+    """Return what tells a local file from another in its place, nothing for one of the network."""
+    if is_remote(href) or href.startswith(_STORE):
+        return ()
+    stat = Path(href).stat()
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def is_permanent(error: Exception, href: str) -> bool:
+    """Say whether reading again cannot help: a local file, one that is not there, or no raster."""
+    is_local = not (is_remote(href) or href.startswith(_STORE))
+    return is_local or _MISSING.search(f"{error} {error.__cause__ or ''}") is not None
+
+
 def file_stamp(href: str) -> str | None:
     """Return what changes when a local file's pixels do: its size and a hash of its two ends.
 
@@ -130,6 +166,7 @@ def read_error(
     """
     shown = without_query(href.replace(_STORE, SCHEME, 1) if href.startswith(_STORE) else href)
     cause = f"{error} {error.__cause__ or ''}".replace(href, shown)
+    cause = _URL_QUERY.sub("", cause)  # of other addresses too: where a redirect led
     text = f"scene {scene_id!r}, asset {band}: {shown} cannot be read: {cause.strip()[:300]}"
     if isinstance(error, FileUnreachableError | WorkFailedError):
         return SceneUnreachableError(text)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from jaxtyping import Bool, Shaped
 from odc.geo.geobox import GeoBox
 from shapely.affinity import translate
 from shapely.geometry import MultiPolygon, Polygon, mapping, shape
@@ -15,6 +16,13 @@ from cube.errors import InputError
 _EDGE_POINTS = 16
 """Points along each side of a window when its outline is taken to lon/lat: over 110 km a straight
 UTM line bends by less than 100 m between them."""
+
+
+FOOTPRINT_SLACK = 0.03
+"""Degrees within which a footprint counts as meeting a window. Providers simplify footprints, so
+that pixels lie outside of them; without slack such a pixel would be used or not as the window that
+holds it does or does not reach the footprint. Wider than what simplifying cuts off (some hundred
+metres), and little beside a granule's 100 km."""
 
 
 def unwrapped(geometry: Mapping[str, Any]) -> Polygon | MultiPolygon:
@@ -71,6 +79,23 @@ def window_outline(window: GeoBox) -> Polygon:
     lonlat = edges.to_crs("EPSG:4326")
     (outline,) = _polygons(lonlat.geom)
     return _unwrapped_part(outline)
+
+
+def meets_window(
+    footprints: Shaped[np.ndarray, " footprint"], window: GeoBox
+) -> Bool[np.ndarray, " footprint"]:
+    """Say which footprints come as near as `FOOTPRINT_SLACK` to a window.
+
+    `footprints` are continuous lon/lat shapes from `unwrapped`, as an array of objects. Raises
+    `InputError` for a window without a CRS.
+    """
+    found = np.zeros(footprints.shape, np.bool_)
+    near = window_outline(window).buffer(FOOTPRINT_SLACK)
+    for turn in (0.0, -360.0, 360.0):
+        ground = translate(near, xoff=turn)
+        shapely.prepare(ground)  # not the footprints: threads share them, and GEOS would change them
+        found |= shapely.intersects(ground, footprints)
+    return found
 
 
 def search_area(geobox: GeoBox) -> dict[str, Any]:

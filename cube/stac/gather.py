@@ -62,7 +62,11 @@ class _Pass:
 
     @property
     def is_covered(self) -> Bool[np.ndarray, "y x"]:
-        """Where the classification of some granule has data."""
+        """Where the classification of some granule has data: what counts as seen.
+
+        The bands are not asked: of an overpass in which nothing is clear they are not read, and what
+        is clear in a window depends on how large it is.
+        """
         return np.asarray(np.any([scl > 1 for scl in self.classes], axis=0))
 
     @property
@@ -121,20 +125,16 @@ def _gathered(
     window: GeoBox,
     bands: tuple[str, ...],
 ) -> tuple[list["_Pass"], Int16[np.ndarray, "look band y x"], UInt16[np.ndarray, "y x"]]:
-    """(overpasses in which something may be clear, their reflectance, looks with data)."""
+    """(overpasses in which something may be clear, their reflectance, looks with scene classes)."""
     passes = _classified(reader, mask, overpasses, window)
     seen_count = np.zeros(window.shape, np.uint16)
-    worth = []
     for one in passes:
-        if one.may_be_clear.any():
-            worth.append(one)
-        else:
-            seen_count += one.is_covered
+        seen_count += one.is_covered
+    worth = [one for one in passes if one.may_be_clear.any()]
     reflectance = np.empty((len(worth), len(bands), *window.shape), np.int16)
     _read_first(reader, worth, reflectance, window, bands, mask)
     for one, look in zip(worth, reflectance, strict=True):
         _read_others(reader, one, look, window, bands, mask)
-        seen_count += one.is_seen
     return worth, reflectance, seen_count
 
 

@@ -27,6 +27,10 @@ _EPSG_CODE = re.compile(r"EPSG:(\d+)")
 _ASSET_KEY = re.compile(r"(?P<band>.+?)(?:_(?P<metres>10|20|60)m)?")
 _NATIVE_SCL = 20
 
+_MOST_POINTS = 1000
+"""Of a footprint; products have some dozens. A line of many thousand that crosses itself takes hours
+to make a polygon of."""
+
 _CHANGED_KEYS = ("updated", "created")
 _METADATA_KEYS = ("product_metadata", "product-metadata")
 _METADATA_NAME = "mtd_msil2a.xml"
@@ -132,7 +136,12 @@ class _Reader:
     def footprint(self) -> dict[str, Any]:
         if self.item.get("geometry") is None:
             raise InputError(f"item {self.id!r} has no geometry, so where it lies is unknown")
+        if not isinstance(self.item["geometry"], Mapping):
+            raise InputError(f"item {self.id!r}: geometry is not a GeoJSON Polygon or MultiPolygon")
         try:
+            points = _count_numbers(self.item["geometry"]) // 2
+            if points > _MOST_POINTS:
+                raise ValueError(f"geometry has {points} points; a product's has some dozens")
             return geojson(unwrapped(self.item["geometry"]))
         except ValueError as error:
             raise InputError(f"item {self.id!r}: {error}") from error
@@ -257,6 +266,14 @@ def _band_and_rank(key: str, sensor: Sensor) -> tuple[str, tuple[bool, int, str]
     native = _NATIVE_SCL if band == SCL else BANDS[band].resolution
     metres = int(found["metres"] or native) if found else native
     return band, (metres != native, metres, key)
+
+
+def _count_numbers(value: Any) -> int:
+    if isinstance(value, Mapping):
+        return _count_numbers(value.get("coordinates"))
+    if isinstance(value, list | tuple):
+        return sum(map(_count_numbers, value))
+    return 1
 
 
 def _epsg_of(holder: Mapping[str, Any]) -> int | None:

@@ -50,6 +50,8 @@ class PixelReader:
     it leaves other local ones to `odc`."""
     resampling: Resampling = "bilinear"
     """As `StacSource.resampling`."""
+    overviews: bool = False
+    """As `StacSource.overviews`."""
     fetcher: Fetcher = field(default_factory=Fetcher)
     """For `direct`."""
     access: Access = field(default_factory=PlainAccess)
@@ -79,15 +81,17 @@ class PixelReader:
         return HEADERS.get(asset.href, self.fetcher, stamp=asset.stamp or "")
 
     def level(self, cog: Cog, scene: Scene, name: str, window: GeoBox) -> int:
-        """Return the level of a file that a window is made of: an overview for a coarse grid.
+        """Return the level of a file that a window is made of: an overview if they are wanted.
 
-        Only where means are wanted, and only if the file declares its nodata value: an overview
-        that was made without mixes nodata into the pixels beside it.
+        Only where means are wanted, the grid is in metres of UTM as the file is, and the file
+        declares its nodata value: an overview that was made without mixes nodata into the pixels
+        beside it.
         """
-        if not self.is_smooth(name) or cog.nodata != SENSORS[scene.sensor].nodata:
+        if not self.overviews or not self.is_smooth(name) or not _is_utm(window):
             return 0
-        same_units = window.crs is not None and window.crs.projected
-        return cog.level_for(abs(window.resolution.x)) if same_units else 0
+        if cog.nodata != SENSORS[scene.sensor].nodata:
+            return 0
+        return cog.level_for(abs(window.resolution.x))
 
     def is_smooth(self, name: str) -> bool:
         """Say whether the asset's pixels are averaged; the mean of two classes is a third one."""
@@ -156,6 +160,11 @@ def dtype_of(scene: Scene, name: str) -> np.dtype[np.integer]:
     """Return the type of an asset's counts."""
     sensor = SENSORS[scene.sensor]
     return np.dtype(sensor.mask_dtype if name == SCL else sensor.dtype)
+
+
+def _is_utm(window: GeoBox) -> bool:
+    epsg = window.crs.epsg if window.crs is not None else None
+    return epsg is not None and epsg // 100 in (326, 327)
 
 
 def native_grid(asset: Asset, epsg: int) -> GeoBox:

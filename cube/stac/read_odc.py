@@ -1,6 +1,5 @@
 """One scene and a window in, counts out: pixels through odc-stac."""
 
-from contextlib import suppress
 from datetime import UTC
 from typing import Any
 
@@ -10,7 +9,13 @@ import pystac
 from jaxtyping import Integer
 from odc.geo.geobox import GeoBox
 
-from cube.stac.files import READ_ERRORS, raster_environment, read_error
+from cube.stac.files import (
+    READ_ERRORS,
+    check_format,
+    is_permanent,
+    raster_environment,
+    read_error,
+)
 from cube.stac.pixels import dtype_of, nodata_of
 from cube.stac.scene import Scene
 
@@ -23,15 +28,21 @@ def read_native(
 ) -> Integer[np.ndarray, "y x"]:
     """Read one asset of a scene at `window`, which lies on its own grid.
 
-    What GDAL could not get is asked for once more. A file that cannot be read raises
-    `SceneReadError` or `SceneUnreachableError`; it never becomes nodata.
+    What GDAL could not get is asked for once more. A file that cannot be read, or is of a format
+    that we do not accept, raises `SceneReadError` or `SceneUnreachableError`; it never becomes
+    nodata.
     """
-    with suppress(*READ_ERRORS):
-        return _load(scene, name, window, options)
+    href = scene.assets[name].href
     try:
+        check_format(href, options)
         return _load(scene, name, window, options)
     except READ_ERRORS as error:
-        href = scene.assets[name].href
+        if is_permanent(error, href):
+            raise read_error(error, scene_id=scene.id, band=name, href=href) from error
+    try:
+        check_format(href, options)
+        return _load(scene, name, window, options)
+    except READ_ERRORS as error:
         raise read_error(error, scene_id=scene.id, band=name, href=href) from error
 
 

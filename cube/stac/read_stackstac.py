@@ -15,7 +15,7 @@ from rasterio.enums import Resampling
 from stackstac.rio_reader import DEFAULT_GDAL_ENV
 
 from cube.errors import InputError
-from cube.stac.files import READ_ERRORS, environment_options, read_error
+from cube.stac.files import READ_ERRORS, check_format, environment_options, read_error
 from cube.stac.pixels import dtype_of, nodata_of
 from cube.stac.scene import Scene
 
@@ -51,6 +51,7 @@ def read_native(
         ),
     )
     try:
+        check_format(href, more)
         with dask.config.set(scheduler="synchronous"):
             counts = np.asarray(stack.values[0, 0])
     except READ_ERRORS as error:

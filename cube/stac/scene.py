@@ -10,6 +10,7 @@ import numpy as np
 
 from cube.errors import InputError
 from cube.ledger import fingerprint
+from cube.stac.href import resolved_href
 from cube.stac.sensors import SENSORS
 
 SCL = "SCL"
@@ -221,7 +222,7 @@ def _asset_to_json(asset: Asset) -> dict[str, Any]:
 def _asset_from_json(record: Mapping[str, Any]) -> Asset:
     transform, shape, stamp = record["transform"], record["shape"], record["stamp"]
     return Asset(
-        href=str(record["href"]),
+        href=resolved_href(str(record["href"]), base="/", owner="its file"),
         transform=None if transform is None else affine_numbers(transform),
         shape=None if shape is None else pixel_shape(shape),
         stamp=None if stamp is None else str(stamp),

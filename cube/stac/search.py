@@ -22,7 +22,7 @@ from cube.stac.href import is_remote, resolved_href, without_query
 from cube.stac.item import scene_from_item
 from cube.stac.overpass import without_duplicates
 from cube.stac.providers import provider_of
-from cube.stac.scene import DroppedScene, Scene, SceneList
+from cube.stac.scene import SCL, DroppedScene, Scene, SceneList
 
 _LONGEST_REASON = 300
 """Letters kept of why a scene was dropped: an item may hold a property of any length."""
@@ -30,8 +30,10 @@ _LONGEST_REASON = 300
 _LARGEST_SCENE = 1_000_000
 """Letters of a scene as JSON; one with a thousand points and all bands has some 50,000."""
 
-_PASS = np.timedelta64(1, "h")
-"""Longer than any datatake: a scene sensed this long after a period may belong to a pass begun in it."""
+_NOMINAL = np.timedelta64(1, "D")
+"""How far `Scene.overpass_start` may lie from when a scene was sensed: the noon that names a pass of
+HLS, or the crossing of the equator that names one of Landsat, may be in the period's first or last
+day when the scene is not. A datatake of Sentinel-2 takes less than an hour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,8 @@ class SceneQuery:
     """Per cent of the scene, by the provider; a scene that states none is kept."""
     leave_out: tuple[str, ...] = ()
     """Ids of scenes that are not to be used."""
+    bands: tuple[str, ...] = ()
+    """Bands that a scene must have to be used, besides its mask."""
     query: Mapping[str, Any] | None = None
     """More conditions for the API, in its query extension; a static catalogue knows none."""
 
@@ -81,6 +85,15 @@ class SceneQuery:
         """Say whether the pass of `scene` began in one of the periods."""
         return any(period.holds(scene.overpass_start) for period in self.periods)
 
+    def why_not(self, scene: Scene) -> str | None:
+        """Return why a scene that was asked for is not to be used, None for one that is."""
+        if scene.id in self.leave_out:
+            return "left out by the recipe"
+        if scene.cloud_cover is not None and scene.cloud_cover > self.max_cloud_cover:
+            return f"cloud cover {scene.cloud_cover:g} % is above {self.max_cloud_cover:g} %"
+        missing = [name for name in (*self.bands, SCL) if name not in scene.assets]
+        return f"has no asset for {', '.join(missing)}" if missing else None
+
 
 def find_scenes(
     query: SceneQuery, *, cache: SearchCache | None = None, patience: SearchPatience | None = None
@@ -88,7 +101,7 @@ def find_scenes(
     """Return the scenes a catalogue has for `query`, and those it has but that are not used.
 
     An item that cannot be made a scene is dropped with its reason, and so are scenes with too much
-    cloud and duplicates of newer products. Scenes elsewhere and of other periods are not listed.
+    cloud, without one of the bands, and duplicates of newer products that stay. Scenes elsewhere and of other periods are not listed.
 
     An API is asked at the pace of its `Provider`, and again as `patience` (None: its defaults)
     allows, page by page. With a `cache`, a question that was answered within a day is not asked
@@ -103,7 +116,7 @@ def find_scenes(
     dropped: list[DroppedScene] = []
     for item, base in _items(query, cache, patience):
         try:
-            scene = _scene(item, base)
+            scene = _scene(item, base, query.collection)
         except InputError as error:
             reason = _unicode(str(error))
             if len(reason) > _LONGEST_REASON:
@@ -112,12 +125,8 @@ def find_scenes(
             continue
         if not query.wants(scene) or not meets(unwrapped(scene.footprint), area):
             continue
-        if scene.id in query.leave_out:
-            dropped.append(DroppedScene(id=scene.id, reason="left out by the recipe"))
-            continue
-        if scene.cloud_cover is not None and scene.cloud_cover > query.max_cloud_cover:
-            reason = f"cloud cover {scene.cloud_cover:g} % is above {query.max_cloud_cover:g} %"
-            dropped.append(DroppedScene(id=scene.id, reason=reason))
+        if (why := query.why_not(scene)) is not None:
+            dropped.append(DroppedScene(id=scene.id, reason=why))
             continue
         same = found.get(scene.id, scene)
         if same.to_json() != scene.to_json():  # a page that came twice is no second item
@@ -144,9 +153,12 @@ def _order_of_one_id(scene: Scene) -> tuple[str, str]:
     return scene.updated, json.dumps(scene.to_json(), sort_keys=True)
 
 
-def _scene(item: Any, base: str | None) -> Scene:
+def _scene(item: Any, base: str | None, collection: str) -> Scene:
     if not isinstance(item, Mapping):
         raise InputError(f"an item is {type(item).__name__}, no object")
+    told = item.get("collection")
+    if told not in (None, collection):  # an API that ignores what it is asked
+        raise InputError(f"item is of collection {told!r:.80}, not {collection!r}")
     scene = scene_from_item(item, base=base)
     try:
         text = json.dumps(scene.to_json(), ensure_ascii=False, allow_nan=False).encode()
@@ -175,7 +187,11 @@ def _why_none(query: SceneQuery, dropped: list[DroppedScene]) -> str:
         return f"; {len(dropped)} dropped, e.g. {dropped[0].reason}"
     if query.periods[-1].start > np.datetime64("now"):
         return f"; {query.periods[-1]} is still to come"
-    west, south, east, north = query.area.bounds
+    edges = np.array([part.bounds for part in getattr(query.area, "geoms", [query.area])])
+    if np.ptp(edges[:, ::2]) > 180:  # on both sides of the antimeridian
+        edges[edges[:, 0] < 0] += (360, 0, 360, 0)
+    west, south = edges[:, :2].min(axis=0)
+    east, north = edges[:, 2:].max(axis=0)
     return (
         f"; look whether it has any at lon {west:.2f}..{east:.2f}, lat {south:.2f}..{north:.2f} "
         "then, or ask for another area or other months"
@@ -225,12 +241,13 @@ def _items(
 
 def _question(query: SceneQuery) -> dict[str, Any]:
     """Return all that an API is asked, as plain JSON: what decides its answer."""
+    start, end = query.periods[0].start, query.periods[-1].end
     return {
         "catalogue": query.catalogue,
         "collections": [query.collection],
         "bbox": None if query.bbox is None else list(query.bbox),
         "intersects": None if query.geometry is None else dict(query.geometry),
-        "datetime": f"{_stamp(query.periods[0].start)}/{_stamp(query.periods[-1].end + _PASS)}",
+        "datetime": f"{_stamp(start - _NOMINAL)}/{_stamp(end + _NOMINAL)}",
         "query": None if query.query is None else dict(query.query),
     }
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Shaped
 from odc.geo.geobox import GeoBox
-from shapely.geometry import MultiPolygon, Polygon
 
 from cube.cloudmodels import cloud_model
 from cube.cog import Fetcher, Patience
@@ -15,7 +16,7 @@ from cube.periods import Period
 from cube.source import Looks
 from cube.stac.access import access_of_kind
 from cube.stac.files import lost_scene
-from cube.stac.footprint import meets, unwrapped, window_outline
+from cube.stac.footprint import meets_window, unwrapped
 from cube.stac.gather import gather
 from cube.stac.lockfile import read_scenes
 from cube.stac.overpass import overpasses
@@ -42,13 +43,15 @@ class StacSource:
     """Name of a cloud model (`cube.cloudmodels`) that looks at what the mask calls clear."""
     reader: ReaderName = "direct"
     """What the pixels come through: blocks of GeoTIFFs fetched by ourselves (`direct`, which leaves
-    other files to odc-stac), `odc`, or `stackstac`. All give the same looks, but that `direct`
-    makes the means of a grid twice as coarse as the files, or more, from their overviews."""
+    other files to odc-stac), `odc`, or `stackstac`. All give the same looks."""
     resampling: Resampling = "bilinear"
     """For reflectance whose grid is not the cube's: between zones, 20 and 60 m bands on a 10 m
     grid. Where a cube's pixel is more than 1.5 times a file's, `bilinear` is the mean of all the
     pixels it covers. Where pixels coincide they are copied. Scene classes always take the nearest
     pixel, for the mean of two classes is a third one."""
+    overviews: bool = False
+    """Whether `direct` may make the pixels of a coarse UTM grid of a file's overviews: a fraction of
+    the bytes, but archives make overviews of single pixels as often as of means."""
     access: str = "none"
     """How files are signed when they are opened (`cube.stac.access`)."""
     patience: Patience = field(default_factory=Patience)
@@ -104,25 +107,26 @@ class StacSource:
         return len({scene.overpass for scene in self.scenes_at(period, window)})
 
     def scenes_at(self, period: Period, window: GeoBox) -> list[Scene]:
-        """Return the scenes of `period` whose footprint meets `window`."""
-        kept, scenes = _scenes_of(str(self.scenes), _version(self.scenes))
-        if self.fingerprint not in (None, kept):
+        """Return the scenes of `period` whose footprint comes near `window` (`meets_window`)."""
+        kept = _kept_scenes(str(self.scenes), _version(self.scenes))
+        if self.fingerprint not in (None, kept.fingerprint):
             raise InputError(
                 f"scene lock {str(self.scenes)!r} was replaced while this run read it; run again"
             )
-        outline = window_outline(window)
-        return [
-            scene
-            for scene, footprint in scenes
-            if period.holds(scene.overpass_start) and meets(footprint, outline)
-        ]
+        (here,) = np.nonzero((kept.starts >= period.start) & (kept.starts < period.end))
+        here = here[meets_window(kept.footprints[here], window)]
+        return [kept.scenes[number] for number in here]
 
     def pixels(self) -> PixelReader:
         """Return what reads the pixels, in this process."""
         access = access_of_kind(self.access)
         fetcher = Fetcher(patience=self.patience, signer=access)
         return PixelReader(
-            reader=self.reader, resampling=self.resampling, fetcher=fetcher, access=access
+            reader=self.reader,
+            resampling=self.resampling,
+            overviews=self.overviews,
+            fetcher=fetcher,
+            access=access,
         )
 
 
@@ -134,10 +138,30 @@ def _version(path: Path) -> tuple[int, ...]:
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _KeptScenes:
+    """A lock file as it is asked for every tile: what takes milliseconds to make is made once."""
+
+    fingerprint: str
+    """`SceneList.fingerprint`."""
+    scenes: tuple[Scene, ...]
+    """Its scenes."""
+    starts: Shaped[np.ndarray, " scene"]
+    """Start of each scene's overpass, datetime64 in seconds, UTC."""
+    footprints: Shaped[np.ndarray, " scene"]
+    """Outline of each, in continuous lon/lat."""
+
+
 @lru_cache(maxsize=4)
-def _scenes_of(
-    path: str, version: tuple[int, ...]
-) -> tuple[str, tuple[tuple[Scene, Polygon | MultiPolygon], ...]]:
-    """(fingerprint, scenes and their outlines) of a lock file; a new `version` is a new entry."""
+def _kept_scenes(path: str, version: tuple[int, ...]) -> _KeptScenes:
+    """Return what a lock file holds; a new `version` is a new entry."""
     found = read_scenes(Path(path))
-    return found.fingerprint, tuple((scene, unwrapped(scene.footprint)) for scene in found.scenes)
+    starts = [scene.overpass_start.replace(tzinfo=None) for scene in found.scenes]
+    footprints = np.empty(len(found.scenes), object)
+    footprints[:] = [unwrapped(scene.footprint) for scene in found.scenes]
+    return _KeptScenes(
+        fingerprint=found.fingerprint,
+        scenes=found.scenes,
+        starts=np.array(starts, "M8[s]"),
+        footprints=footprints,
+    )

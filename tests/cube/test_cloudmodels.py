@@ -219,7 +219,9 @@ def test_omnicloudmask_downloads_nothing(omnicloudmask):
 
 def test_omnicloudmask_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "omnicloudmask", None)
-    model = cloud_model("omnicloudmask")
+    model = OmniCloudMask()
+    with pytest.raises(InputError, match="not installed"):
+        cloud_model("omnicloudmask")
     with pytest.raises(InputError, match=r"not installed \(omnicloudmask.*pip install omnicloudm"):
         model.classes(np.zeros((3, 4, 4), np.float32), pixel_size=10.0)
     with pytest.raises(InputError, match=r"pixels of 10..50 m, not 60; take another"):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 
 import pytest
-from loopback import Fault
+from loopback import Answer, Fault, LoopbackServer
 from rangeserver import RangeServer
 
 from cube.cog import (
@@ -15,6 +15,8 @@ from cube.cog import (
     Headers,
     Meter,
     Patience,
+    allow_fetching,
+    stop_fetching,
 )
 from cube.errors import InputError
 
@@ -166,3 +168,105 @@ def test_patience_refuses_what_makes_no_sense():
     for wrong in ({"attempts": 0}, {"timeout": 0.0}, {"first_pause": -1.0}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             Patience(**wrong)
+
+
+# --- servers of other habits --------------------------------------------------------------------
+
+
+def serving(answer):
+    """A server that answers by a function; its log has the headers that came."""
+    return LoopbackServer(answer)
+
+
+def test_redirects_are_followed_and_credentials_stay_where_they_belong(server):
+    class Token:
+        def url(self, href, *, is_retry):
+            return href, {"Authorization": "Bearer secret", "x-amz-security-token": "secret"}
+
+    def away(asked):
+        return Answer(status=303, headers={"Location": f"{server.url}/a.bin?sig=other"})
+
+    ours, _ = fetcher()
+    ours = Fetcher(patience=ours.patience, signer=Token(), meter=Meter())
+    with serving(away) as front:
+        assert ours.fetch(f"{front.url}/x.tif", 10, 20) == BODY[10:20]
+        assert front.requests[0].headers["authorization"] == "Bearer secret"
+    reached = server.requests[0].headers
+    assert "authorization" not in reached
+    assert "x-amz-security-token" not in reached
+    assert reached["range"] == "bytes=10-19"
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [("file:///etc/passwd", "to no https"), ("ftp://a.example/x", "to no https"), ("", "HTTP 302")],
+)
+def test_redirects_to_elsewhere_are_final(target, text):
+    headers = {"Location": target} if target else {}
+    ours, _ = fetcher()
+    with (
+        serving(lambda asked: Answer(status=302, headers=headers)) as front,
+        pytest.raises(FileBrokenError, match=text),
+    ):
+        ours.fetch(f"{front.url}/x.tif", 0, 10)
+
+
+def test_redirects_in_a_circle_end():
+    ours, _ = fetcher()
+    with (
+        serving(lambda asked: Answer(status=302, headers={"Location": asked.target})) as front,
+        pytest.raises(FileBrokenError, match="too many redirects"),
+    ):
+        ours.fetch(f"{front.url}/x.tif", 0, 10)
+
+
+def test_a_server_without_ranges_serves_small_files_only():
+    ours, _ = fetcher()
+    with serving(lambda asked: Answer(body=BODY)) as plain:
+        assert ours.fetch(f"{plain.url}/a.bin", 100, 200) == BODY[100:200]
+    huge = bytes(5 * 1024 * 1024)
+    with (
+        serving(lambda asked: Answer(body=huge)) as plain,
+        pytest.raises(FileBrokenError, match="whole files instead of ranges"),
+    ):
+        ours.fetch(f"{plain.url}/a.bin", 100, 200)
+
+
+def test_a_document_that_begins_as_a_page_does_is_none():
+    ours, _ = fetcher()
+    xml = b"<?xml version='1.0'?><Level-2A_User_Product/>"
+    with serving(lambda asked: Answer(body=xml, headers={"Content-Type": "text/xml"})) as plain:
+        assert ours.whole(f"{plain.url}/MTD.xml", most=1000) == xml
+
+
+def test_a_file_that_was_replaced_is_not_read_by_the_old_header(server):
+    ours, _ = fetcher()
+    address = f"{server.url}/a.bin"
+    assert ours.fetch(address, 0, 10, length=len(BODY)) == BODY[:10]
+    with pytest.raises(FileBrokenError, match="another came into its place"):
+        ours.fetch(address, 0, 10, length=len(BODY) + 1)
+
+
+def test_a_process_that_ends_asks_no_more(server):
+    server.set_faults(Fault(kind="status", status=503))
+    ours = Fetcher(patience=Patience(attempts=50, first_pause=30.0), meter=Meter())
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(ours.fetch, f"{server.url}/a.bin", 0, 10)
+        while not server.requests:
+            time.sleep(0.01)
+        try:
+            stop_fetching()
+            with pytest.raises(FileUnreachableError, match="the run was stopped"):
+                job.result(timeout=20)
+        finally:
+            allow_fetching()
+
+
+def test_a_proxy_of_the_environment_is_asked(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    ours, _ = fetcher(attempts=1)
+    with pytest.raises(FileBrokenError, match="HTTP 404"):
+        ours.fetch("http://archive.invalid/b.bin", 0, 10)
+    assert server.requests[0].target == "http://archive.invalid/b.bin"

@@ -463,9 +463,9 @@ def test_files_that_lead_elsewhere_or_nowhere(catalogue, tmp_path):
         f"<SimpleSource><SourceFilename>{scene.assets['SCL'].href}</SourceFilename></SimpleSource>"
         "</VRTRasterBand></VRTDataset>"
     )
-    with pytest.raises(SceneReadError, match=f"{scene.id}', asset B02: .*not recognized"):
+    with pytest.raises(InputError, match=f"{scene.id}', asset B02: .*not recognized"):
         lock(vrt)
-    with pytest.raises(SceneReadError, match=r"asset B02.*No such file"):
+    with pytest.raises(InputError, match=r"every one of 1 scenes .*asset B02.*No such file"):
         lock(tmp_path / "gone.tif")
 
 

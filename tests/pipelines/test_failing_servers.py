@@ -15,6 +15,7 @@ from cube.errors import WorkFailedError
 from cube.stac.pixels import HEADERS
 from cube.store import LOOKS_LOST, NO_LOOK, open_cube
 from pipelines import build_cube as building
+from pipelines.progress import Reporter
 from pipelines.recipe import read_recipe
 from pipelines.run import open_run
 
@@ -194,3 +195,35 @@ def test_a_server_that_is_down_fails_the_tiles_and_loses_nothing(archive, build)
     files.set_faults()
     after, _ = build("kept", attempts=1)
     assert pixels(after) == before
+
+
+def test_a_file_that_is_gone_before_the_lock_counts_as_lost_too(archive, build):
+    _, files, _ = archive
+    files.set_faults(Fault(kind="status", status=404, path=r"202202\d\d_0_L2A/B05"))
+    with pytest.raises(
+        WorkFailedError, match=r"2 scenes were lost.*B05.*canopycube lock RECIPE --up"
+    ):
+        build("early")
+    out, told = build("early", allowed=2)
+    assert told["built_now"] == 0  # the tiles are as good as they can be
+    assert len(told["lost_scenes"]) == 2
+    share = open_cube(out / "cube.zarr")["clear_share"]
+    assert (share.sel(time="2022-02-01") == LOOKS_LOST).all()
+    assert (share.sel(time="2022-01-01") == NO_LOOK).all()
+
+
+def test_a_scene_can_be_left_out(archive, build, tmp_path):
+    _, files, _ = archive
+    files.set_faults()
+    out, _ = build("whole")
+    used = {scene for record in _records(out) for scene in record["scenes"]}
+    gone = sorted(used)[0]
+    recipe = tmp_path / "whole" / "recipe.toml"
+    recipe.write_text(
+        recipe.read_text().replace("lost_scenes", f'leave_out = ["{gone}"]\nlost_scenes')
+    )
+    with open_run(read_recipe(recipe), Reporter(is_quiet=True)) as opened:
+        told = opened.lock()
+        opened.build()
+    assert told["removed"] == [gone]
+    assert {scene for record in _records(out) for scene in record["scenes"]} == used - {gone}

@@ -156,7 +156,7 @@ def test_lost_scenes_fail_a_run_unless_they_are_allowed(
         )
     code, printed, complaint = command("build", *words, "--set", "source.lost_scenes=1")
     assert (code, complaint) == (0, "")
-    assert "4 of 4 tiles, 1 scenes lost\n" in printed
+    assert "4 of 4 tiles, 1 scene lost\n" in printed
     assert f"lost in 4 tiles: scene '{scene.id}'" in printed
     assert command("sample", *words, "--set", "source.lost_scenes=1")[0] == 0
 
