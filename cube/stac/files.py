@@ -3,10 +3,10 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import rasterio
 from rasterio.errors import RasterioError, RasterioIOError
@@ -16,6 +16,8 @@ from cube.errors import InputError, SceneLostError, WorkFailedError
 from cube.stac.access import is_protected
 from cube.stac.href import is_remote, without_query
 from cube.stac.s3 import SCHEME
+
+T = TypeVar("T")
 
 _DRIVERS = ("GTiff", "JP2OpenJPEG")
 """The only formats opened. A VRT or any other format that can name further files is refused."""
@@ -105,8 +107,10 @@ def opened(path: str, *, opener: Any = None) -> rasterio.DatasetReader:
     except RasterioIOError as error:
         try:  # the name does not tell: JPEG 2000 goes by .jp2 and by .tif
             return rasterio.open(path, driver=_DRIVERS[1], sharing=False, opener=opener)
-        except RasterioIOError:
-            raise error from None
+        except RasterioIOError as other:
+            if _MISSING.search(str(other)):
+                raise error from None
+            raise  # it is JPEG 2000, and could not be read now
 
 
 def check_format(href: str, options: Mapping[str, str] | None = None) -> None:
@@ -133,7 +137,7 @@ def _version(href: str) -> tuple[int, ...]:
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
-def is_permanent(error: Exception, href: str) -> bool:
+def _is_permanent(error: Exception, href: str) -> bool:
     """Say whether reading again cannot help: a local file, one that is not there, or no raster."""
     is_local = not (is_remote(href) or href.startswith(_STORE))
     return is_local or _MISSING.search(f"{error} {error.__cause__ or ''}") is not None
@@ -191,6 +195,22 @@ def _is_denied(error: Exception, cause: str) -> bool:
     if isinstance(error, FileBrokenError):
         return bool(_REFUSAL.match(cause))
     return bool(_STORE_REFUSAL.search(cause))
+
+
+def read_twice(load: Callable[[], T], *, scene_id: str, band: str, href: str) -> T:
+    """Return what `load` reads of a file; what GDAL could not get now is asked for once more.
+
+    Raises what `read_error` makes of the errors.
+    """
+    try:
+        return load()
+    except READ_ERRORS as error:
+        if _is_permanent(error, href):
+            raise read_error(error, scene_id=scene_id, band=band, href=href) from error
+    try:
+        return load()
+    except READ_ERRORS as error:
+        raise read_error(error, scene_id=scene_id, band=band, href=href) from error
 
 
 READ_ERRORS: tuple[type[Exception], ...] = (RasterioError, RuntimeError, OSError)

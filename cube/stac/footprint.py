@@ -93,7 +93,8 @@ def meets_window(
     near = window_outline(window).buffer(FOOTPRINT_SLACK)
     for turn in (0.0, -360.0, 360.0):
         ground = translate(near, xoff=turn)
-        shapely.prepare(ground)  # not the footprints: threads share them, and GEOS would change them
+        # not the footprints, which threads share: GEOS changes what is prepared when it is asked
+        shapely.prepare(ground)
         found |= shapely.intersects(ground, footprints)
     return found
 

@@ -9,7 +9,7 @@ from jaxtyping import Integer
 
 from cube.cog import Cog, FileBrokenError, FileUnreachableError, NotDirectError, read_window
 from cube.errors import InputError
-from cube.stac.files import READ_ERRORS, file_stamp, raster, read_error
+from cube.stac.files import READ_ERRORS, file_stamp, lost_scene, raster, read_error
 from cube.stac.href import is_remote
 from cube.stac.pixels import PixelReader
 from cube.stac.remotefile import fetched_raster
@@ -17,6 +17,10 @@ from cube.stac.scene import SCL, Asset, Scene
 from cube.stac.sensors import SENSORS
 
 _ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, FileBrokenError, FileUnreachableError)
+
+
+_LARGEST = 40_000
+"""Rows or columns of a band; the largest known, Landsat's panchromatic, has some 16,000."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +52,12 @@ def read_file_header(reader: PixelReader, scene: Scene, name: str) -> FileHeader
     except _ERRORS as error:
         raise read_error(error, scene_id=scene.id, band=name, href=asset.href) from error
     _check(scene, name, count=1, dtype=cog.dtype.name, nodata=cog.nodata)
+    if max(cog.levels[0].shape) > _LARGEST:
+        raise lost_scene(
+            scene.id,
+            f"scene {scene.id!r}, asset {name}: the file claims {cog.levels[0].shape} pixels; a "
+            f"band has at most {_LARGEST} rows or columns",
+        )
     a, b, c, d, e, f = (float(number) for number in cog.transform[:6])
     placed = replace(asset, transform=(a, b, c, d, e, f), shape=cog.levels[0].shape)
     return FileHeader(epsg=cog.epsg, asset=placed, cog=cog)
@@ -74,6 +84,7 @@ def read_coarse(
 def _thinned(
     cog: Cog, href: str, shape: tuple[int, int], reader: PixelReader
 ) -> Integer[np.ndarray, "y x"]:
+    """Take single pixels, a row of blocks at a time: a band without overviews may be large."""
     enough = [
         number
         for number, level in enumerate(cog.levels)
@@ -81,14 +92,25 @@ def _thinned(
     ]
     number = enough[-1] if enough else 0
     height, width = cog.levels[number].shape
-    pixels = read_window(
-        cog, href, slice(0, height), slice(0, width), level=number, fetcher=reader.fetcher
-    )
     rows, columns = (
         ((np.arange(wanted) + 0.5) * size / wanted).astype(int)
         for wanted, size in zip(shape, (height, width), strict=True)
     )
-    return np.asarray(pixels[np.ix_(rows, columns)])
+    edge = cog.levels[number].block[0]
+    parts = []
+    for first in np.unique(rows // edge) * edge:
+        last = min(first + edge, height)
+        here = rows[(rows >= first) & (rows < last)] - first
+        block = read_window(
+            cog,
+            href,
+            slice(int(first), int(last)),
+            slice(0, width),
+            level=number,
+            fetcher=reader.fetcher,
+        )
+        parts.append(block[np.ix_(here, columns)])
+    return np.concatenate(parts)
 
 
 def _raster(reader: PixelReader, href: str) -> AbstractContextManager[Any]:

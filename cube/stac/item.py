@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pystac
+import shapely
+from shapely.geometry import shape
 
 from cube.bands import BANDS
 from cube.errors import InputError
@@ -27,9 +29,11 @@ _EPSG_CODE = re.compile(r"EPSG:(\d+)")
 _ASSET_KEY = re.compile(r"(?P<band>.+?)(?:_(?P<metres>10|20|60)m)?")
 _NATIVE_SCL = 20
 
-_MOST_POINTS = 1000
-"""Of a footprint; products have some dozens. A line of many thousand that crosses itself takes hours
-to make a polygon of."""
+_MOST_POINTS = 10_000
+"""Of a footprint; products have dozens, some 2,500."""
+
+_MOST_TANGLED = 200
+"""Points of an outline that crosses itself: with thousands it takes hours to make polygons of."""
 
 _CHANGED_KEYS = ("updated", "created")
 _METADATA_KEYS = ("product_metadata", "product-metadata")
@@ -141,9 +145,11 @@ class _Reader:
         try:
             points = _count_numbers(self.item["geometry"]) // 2
             if points > _MOST_POINTS:
-                raise ValueError(f"geometry has {points} points; a product's has some dozens")
+                raise ValueError(f"geometry has {points} points; most are {_MOST_POINTS}")
+            if points > _MOST_TANGLED and not shape(dict(self.item["geometry"])).is_valid:
+                raise ValueError(f"geometry is a line of {points} points that crosses itself")
             return geojson(unwrapped(self.item["geometry"]))
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError, shapely.errors.ShapelyError) as error:
             raise InputError(f"item {self.id!r}: {error}") from error
 
     def _offset(self) -> OffsetDecision:

@@ -9,13 +9,7 @@ import pystac
 from jaxtyping import Integer
 from odc.geo.geobox import GeoBox
 
-from cube.stac.files import (
-    READ_ERRORS,
-    check_format,
-    is_permanent,
-    raster_environment,
-    read_error,
-)
+from cube.stac.files import check_format, raster_environment, read_twice
 from cube.stac.pixels import dtype_of, nodata_of
 from cube.stac.scene import Scene
 
@@ -33,17 +27,12 @@ def read_native(
     nodata.
     """
     href = scene.assets[name].href
-    try:
+
+    def load() -> Integer[np.ndarray, "y x"]:
         check_format(href, options)
         return _load(scene, name, window, options)
-    except READ_ERRORS as error:
-        if is_permanent(error, href):
-            raise read_error(error, scene_id=scene.id, band=name, href=href) from error
-    try:
-        check_format(href, options)
-        return _load(scene, name, window, options)
-    except READ_ERRORS as error:
-        raise read_error(error, scene_id=scene.id, band=name, href=href) from error
+
+    return read_twice(load, scene_id=scene.id, band=name, href=href)
 
 
 def _load(

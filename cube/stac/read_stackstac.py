@@ -15,7 +15,7 @@ from rasterio.enums import Resampling
 from stackstac.rio_reader import DEFAULT_GDAL_ENV
 
 from cube.errors import InputError
-from cube.stac.files import READ_ERRORS, check_format, environment_options, read_error
+from cube.stac.files import check_format, environment_options, read_twice
 from cube.stac.pixels import dtype_of, nodata_of
 from cube.stac.scene import Scene
 
@@ -50,13 +50,13 @@ def read_native(
             always=options, open=options, open_vrt=options, read=options
         ),
     )
-    try:
+
+    def load() -> Integer[np.ndarray, "y x"]:
         check_format(href, more)
         with dask.config.set(scheduler="synchronous"):
-            counts = np.asarray(stack.values[0, 0])
-    except READ_ERRORS as error:
-        raise read_error(error, scene_id=scene.id, band=name, href=href) from error
-    return _checked(counts, window)
+            return np.asarray(stack.values[0, 0])
+
+    return _checked(read_twice(load, scene_id=scene.id, band=name, href=href), window)
 
 
 def _checked(counts: Integer[np.ndarray, "y x"], window: GeoBox) -> Integer[np.ndarray, "y x"]:

@@ -189,6 +189,13 @@ def true_look(
     return values, classes
 
 
+def classified(truths: dict[str, TrueScene], ids: Sequence[str], metres: int) -> np.ndarray:
+    """(y, x) where the classification of some granule of a pass has data, whatever the bands have."""
+    classes = np.stack([truths[name].scl for name in ids])
+    fine = classes if metres == 20 else classes.repeat(2, axis=1).repeat(2, axis=2)
+    return (fine > 1).any(axis=0)
+
+
 def expected(
     truths: dict[str, TrueScene],
     passes: Sequence[Sequence[str]],
@@ -206,7 +213,7 @@ def expected(
     return Expected(
         reflectance=reflectance,
         clear_count=is_clear.sum(axis=0),
-        seen_count=np.sum([classes > 0 for _, classes in looks], axis=0),
+        seen_count=np.sum([classified(truths, ids, metres) for ids in passes], axis=0),
     )
 
 
@@ -440,14 +447,15 @@ def test_nodata_and_defective_pixels_before_the_offset(
     lock(catalogue_of(forest, tmp_path / "catalogue", edit=edit), tmp_path / "scenes.json")
     found = composite(tmp_path / "scenes.json", alone(truth.scene))
     agree(found, expected(known, [[WITH_OFFSET]]))
-    for hole in (
-        np.s_[20:30, 20:60],
-        np.s_[40:50, 20:60],
-        np.s_[60:70, 20:60],
-        np.s_[80:90, 20:60],
+    for hole, has_classes in (
+        (np.s_[20:30, 20:60], False),
+        (np.s_[40:50, 20:60], False),
+        (np.s_[60:70, 20:60], True),
+        (np.s_[80:90, 20:60], True),
     ):
         assert (found.reflectance[:, *hole] == NODATA).all()
-        assert not found.seen_count[hole].any()
+        assert not found.clear_count[hole].any()
+        assert (found.seen_count[hole] == has_classes).all()
     assert (found.reflectance[:, 100:110, 20:60] == NODATA).all()  # not -1000
     for index, value in enumerate((-999, -500, -123, -1)):
         assert (found.reflectance[index, 110:114, 20:60] == value).all()

@@ -35,6 +35,7 @@ def token_server(monkeypatch):
         monkeypatch.setenv("PC_SDK_SAS_URL", f"{server.url}/token")
         monkeypatch.setenv("PC_SDK_SUBSCRIPTION_KEY", "")
         monkeypatch.setattr("cube.stac.access._renewed", {})
+        monkeypatch.setattr("cube.stac.access._under_way", {})
         settings.Settings.get.cache_clear()
         sas.TOKEN_CACHE.clear()
         yield server
@@ -91,6 +92,29 @@ def test_planetary_computer_is_down(token_server):
     assert "secret" not in str(raised.value)
     token_server.set_faults(Fault(kind="status", status=503, first=1))
     assert "sig=secret" in access.url(BLOB, is_retry=False)[0]
+
+
+def test_a_token_server_that_hangs(token_server, monkeypatch):
+    monkeypatch.setattr("cube.stac.access._TOKEN_LIMIT", 0.5)
+    access = access_of_kind("planetary-computer")
+    other = BLOB.replace("sentinel2-l2/", "other/")
+    token_server.set_faults(Fault(kind="hang", seconds=3.0, path="sentinel2-l2$"))
+
+    def outcome(href):
+        try:
+            return access.url(href, is_retry=False)[0]
+        except WorkFailedError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(outcome, [BLOB, BLOB, other, BLOB, other, BLOB]))
+    late = "has not answered in 0.5 s; try again later"
+    assert [late in text for text in found] == [True, True, False, True, False, True]
+    assert found[2] == found[4]  # nobody waits for another container's token
+    hung = [line for line in token_server.requests if line.target.endswith("sentinel2-l2")]
+    assert len(hung) <= 1, "those that wait together ask once"
+    token_server.set_faults()
+    assert outcome(BLOB).startswith(f"{BLOB}?"), "whoever comes next asks anew"
 
 
 def test_without_its_package(monkeypatch):

@@ -1,15 +1,18 @@
 """Landsat and HLS items become scenes of their sensors, and what is neither is refused."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 import rasterio
+from stacserver import StacServer
 
 from cube.bands import BANDS
 from cube.errors import InputError
-from cube.stac import SceneList, lock_scenes, scene_from_item
+from cube.periods import Period
+from cube.stac import SceneList, SceneQuery, find_scenes, lock_scenes, scene_from_item
 from cube.stac.scene import Scene
 
 API = "https://api.example/collections/c/items/i"
@@ -265,3 +268,34 @@ def test_landsat_is_locked(tmp_path, items):
     without = SceneList(scenes=(scene,))
     with pytest.raises(InputError, match="none of 1 scenes has all of B05, SCL"):
         lock_scenes(without, bands=("B05",))
+
+
+def test_an_api_is_asked_for_scenes_sensed_before_the_period_that_names_them(items):
+    """Noon of the local solar date, and the nominal crossing, may be in April, the sensing in March."""
+    april = Period.of_month(2022, 4)
+    time = "2022-03-31T23:30:00Z"
+    name = "HLS.S30.T56JKT.2022090T233000.v2.0"
+    solar = hls("S30", name, time=time, longitude=150.0, latitude=-30.0, keys=S30_KEYS)
+    crossing = items(LANDSAT)
+    crossing["id"] = "LC09_L2SP_104060_20220331_02_T1"
+    crossing["collection"] = "HLSS30_2.0"
+    crossing["geometry"] = solar["geometry"]
+    crossing["properties"] |= {
+        "datetime": time,
+        "platform": "landsat-9",
+        "landsat:wrs_path": "104",
+        "landsat:wrs_row": "060",
+    }
+    for item in (solar, crossing):
+        with StacServer([item]) as server:
+            query = SceneQuery(
+                catalogue=server.url,
+                collection="HLSS30_2.0",
+                periods=(april,),
+                bbox=(149.0, -31.0, 151.0, -29.0),
+            )
+            (scene,) = find_scenes(query).scenes
+            assert april.holds(scene.overpass_start)
+            assert scene.time < scene.overpass_start
+            with pytest.raises(InputError, match="no usable scene"):
+                find_scenes(replace(query, periods=(Period.of_month(2022, 3),)))

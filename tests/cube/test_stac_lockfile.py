@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import geopandas
 import numpy as np
@@ -41,7 +42,7 @@ def footprints(draw):
 # dictionaries: the type hook draws random numbers when it checks a dataclass, which strategies forbid
 ASSETS = st.fixed_dictionaries(
     {
-        "href": TEXT.map(lambda text: f"https://store.example/{text}"),
+        "href": TEXT.map(lambda text: f"https://store.example/{quote(text)}"),
         "transform": st.none()
         | st.tuples(
             st.floats(1, 90), st.just(0.0), NUMBERS, st.just(0.0), st.floats(-90, -1), NUMBERS

@@ -17,9 +17,11 @@ from pyproj import Transformer
 from rangeserver import RangeServer
 from stacserver import StacServer, front
 
+from cube.cog import FileBrokenError
 from cube.errors import InputError, WorkFailedError
 from cube.periods import Period, looks_by_period, periods_between
 from cube.stac import (
+    SceneDeniedError,
     SceneList,
     SceneQuery,
     SceneReadError,
@@ -225,6 +227,28 @@ def test_areas_away_from_the_antimeridian():
 
 
 # --- duplicates ------------------------------------------------------------------------------
+
+
+def test_a_newer_product_without_a_band_does_not_replace_a_whole_one(catalogue):
+    first = item_paths(catalogue)[0]
+    newer = json.loads(first.read_text())
+    newer["id"] = "newer"
+    newer["properties"]["s2:processing_baseline"] = "05.11"
+    del newer["properties"]["s2:product_uri"]
+    del newer["assets"]["red"]
+    first.parent.chmod(0o755)
+    (first.parent / "newer.json").write_text(json.dumps(newer))
+    collection = first.parents[1] / "collection.json"
+    link = {"rel": "item", "href": f"./{first.parent.name}/newer.json"}
+    edit(collection, lambda node: node["links"].append(link))
+    found = find_scenes(query(catalogue, bands=("B02", "B04")))
+    assert first.stem in {scene.id for scene in found.scenes}
+    assert [(drop.id, drop.reason) for drop in found.dropped] == [("newer", "has no asset for B04")]
+    blue = find_scenes(query(catalogue, bands=("B02",)))
+    assert "newer" in {scene.id for scene in blue.scenes}
+    assert [drop.id for drop in blue.dropped] == [first.stem]
+    with pytest.raises(InputError, match=r"no usable scene .* 6 dropped, e\.g\. "):
+        find_scenes(query(catalogue, bands=("B10",), leave_out=("newer",)))
 
 
 def test_newest_product_of_a_granule_wins(catalogue):
@@ -500,6 +524,27 @@ def test_errors_tell_permanent_from_passing_and_hide_signatures(text, kind):
     assert "secret" not in str(found)
 
 
+def test_errors_hide_signatures_of_addresses_nobody_knows():
+    text = "redirected to 'https://other.example/B02.tif?st=1&sig=secret': HTTP response code: 404"
+    href = "/vsicurl/https://store.example/B02.tif"
+    found = read_error(OSError(text), scene_id="S", band="B02", href=href)
+    assert "secret" not in str(found)
+    assert "to 'https://other.example/B02.tif': HTTP response code: 404" in str(found)
+
+
+def test_a_refusal_of_a_blob_is_about_the_access():
+    blob = "https://account.blob.core.windows.net/container/B02.tif"
+    for error in (FileBrokenError("HTTP 403"), OSError("HTTP response code: 403")):
+        found = read_error(error, scene_id="S", band="B02", href=f"{blob}?sig=secret")
+        assert type(found) is SceneDeniedError
+        assert "secret" not in str(found)
+    gone = read_error(FileBrokenError("HTTP 404"), scene_id="S", band="B02", href=blob)
+    assert type(gone) is SceneReadError
+    elsewhere = blob.replace(".net", ".net.evil.example")
+    other = read_error(FileBrokenError("HTTP 403"), scene_id="S", band="B02", href=elsewhere)
+    assert type(other) is SceneReadError
+
+
 # --- catalogues behind HTTP --------------------------------------------------------------------
 
 
@@ -556,7 +601,7 @@ def test_api(items, methods):
         found = search(server.url, clock=clock, query={"eo:cloud_cover": {"lt": 99}})
     assert len(server.searches) == 8
     assert server.searches[0]["collections"] == ["sentinel-2-l2a"]
-    assert server.searches[0]["datetime"] == "2020-06-01T00:00:00Z/2020-08-01T01:00:00Z"
+    assert server.searches[0]["datetime"] == "2020-05-31T00:00:00Z/2020-08-02T00:00:00Z"
     assert server.searches[0]["query"] == {"eo:cloud_cover": {"lt": 99}}
     assert len(found.scenes) == 13
     starts = [scene.overpass_start for scene in found.scenes]
@@ -629,8 +674,15 @@ def test_waits_grow_and_servers_may_ask_for_longer_ones(items):
     [
         ({"kind": "status", "status": 503}, WorkFailedError, "tried 10 times, .*HTTP 503", 10),
         ({"kind": "reset"}, WorkFailedError, "does not answer: tried 10 times", 10),
-        ({"kind": "status", "status": 404}, WorkFailedError, "does not answer: HTTP 404", 1),
-        ({"kind": "status", "status": 401}, WorkFailedError, "does not answer: HTTP 401", 1),
+        ({"kind": "status", "status": 404}, InputError, "catalogue http.* answers HTTP 404", 1),
+        ({"kind": "status", "status": 401}, InputError, "catalogue http.* answers HTTP 401", 1),
+        ({"kind": "status", "status": 408}, WorkFailedError, "tried 10 times, .*HTTP 408", 10),
+        (
+            {"kind": "status", "status": 404, "path": "search"},
+            WorkFailedError,
+            "does not answer: HTTP 404",
+            4,
+        ),
         ({"kind": "html"}, InputError, "answers something that is no JSON", 5),
         ({"kind": "html", "path": "search"}, InputError, "something that is no JSON", 13),
     ],

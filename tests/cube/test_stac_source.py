@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from dataclasses import replace
 from datetime import date
 from functools import cache
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,14 +26,18 @@ from cube.stac import (
     SceneList,
     SceneQuery,
     SceneReadError,
+    SceneUnreachableError,
     StacSource,
     find_scenes,
     lock_scenes,
+    read_odc,
     read_scenes,
     write_scenes,
 )
-from cube.stac.footprint import geojson, unwrapped, window_outline
+from cube.stac.files import check_format
+from cube.stac.footprint import geojson, meets_window, unwrapped, window_outline
 from cube.stac.merge import merge_granule
+from cube.stac.pixels import HEADERS
 from cube.stac.scene import Asset, Scene
 from cube.warp import resample
 
@@ -102,7 +108,7 @@ def test_looks_equal_plain_rasterio(real, reader, top, left, height, width):
         }
         has_data = np.all([layer > 0 for layer in padded.values()], axis=0) & (padded["SCL"] > 1)
         may_be_clear = np.isin(padded["SCL"], (4, 5, 6, 7))
-        seen += has_data if may_be_clear.any() else padded["SCL"] > 0
+        seen += padded["SCL"] > 1
         is_clear = has_data & may_be_clear
         if not is_clear.any():
             continue
@@ -414,6 +420,44 @@ def test_an_overpass_belongs_to_the_month_it_began_in(made):
     assert looks.days.tolist() == [(date(2023, 7, 31) - date(1970, 1, 1)).days]
 
 
+def test_what_was_seen_is_the_same_for_any_tiling(made):
+    classes = layer(9, clear=(ALL, slice(0, 4), 4), lost=(3, ALL, 0), odd=(4, ALL, 1))
+    counts = layer(500, gap=(1, ALL, 0))
+    source = made.source(made("a", counts, classes))
+    whole = source.looks(AUGUST, SMALL, ("B02",))
+    np.testing.assert_array_equal(whole.seen_count, classes > 1)
+    for columns in (slice(0, 4), slice(4, 8), slice(3, 6)):
+        part = source.looks(AUGUST, SMALL[0:6, columns], ("B02",))
+        np.testing.assert_array_equal(part.seen_count, whole.seen_count[:, columns])
+
+
+@pytest.mark.parametrize(("short", "is_used"), [(0.0, True), (0.02, True), (0.05, False)])
+def test_pixels_beyond_a_simplified_footprint_are_the_same_for_any_tiling(made, short, is_used):
+    wide = GeoBox((4, 100), Affine(100, 0, 600000, 0, -100, 5000000), "EPSG:32633")
+    west, south, east, north = window_outline(wide).bounds
+    end = east - short
+    ring = [[west, south], [end, south], [end, north], [west, north], [west, south]]
+    footprint = {"type": "Polygon", "coordinates": [ring]}
+    scene = made("a", np.full(wide.shape, 500), np.full(wide.shape, 4), grid=wide)
+    source = made.source(replace(scene, footprint=footprint))
+    assert source.looks(AUGUST, wide, ("B02",)).is_clear.all()
+    tile = source.looks(AUGUST, wide[0:4, 98:100], ("B02",))  # 200 m, of which 0.001 degrees are
+    assert len(tile.ids) == is_used
+    assert bool((tile.seen_count == 1).all()) == is_used
+    assert source.count(AUGUST, wide[0:4, 98:100]) == is_used
+
+
+def test_scenes_are_found_by_the_start_of_their_pass_and_across_the_antimeridian(made):
+    window = GeoBox((5, 5), Affine(1000, 0, 300000, 0, -1000, 1000000), "EPSG:32601")
+    west, south, east, north = window_outline(window).bounds
+    assert west < -178
+    moved = [shapely.box(west + turn, south, east + turn, north) for turn in (0.0, 360.0, 90.0)]
+    footprints = np.empty(3, object)
+    footprints[:] = moved
+    assert meets_window(footprints, window).tolist() == [True, True, False]
+    assert meets_window(footprints[:0], window).shape == (0,)
+
+
 def test_cloudy_overpass_is_left_out_unread(made):
     cloudy = made("cloudy", layer(500), layer(9, hole=(0, 0, 3)))
     source = made.source(cloudy)
@@ -472,6 +516,69 @@ def test_unreadable_files_are_named(made, reader, sent):
     href.unlink()
     with pytest.raises(SceneReadError, match="asset B02"):
         source.looks(AUGUST, size, ("B02",))
+
+
+@pytest.mark.parametrize("reader", ["direct", "odc", "stackstac"])
+def test_formats_that_lead_to_other_files_are_not_read(made, tmp_path, reader):
+    scene = made("a", layer(500), layer(4))
+    source = made.source(scene, reader=reader)
+    assert source.looks(AUGUST, SMALL, ("B02",)).ids == ("a",)
+    other = write_raster(tmp_path / "private.tif", layer(7).astype(np.uint16))
+    with rasterio.open(other) as file:
+        transform = ", ".join(str(number) for number in file.transform.to_gdal())
+    Path(scene.assets["B02"].href).write_text(  # after the lock, and after it was read once
+        f'<VRTDataset rasterXSize="8" rasterYSize="6"><SRS>EPSG:32633</SRS>'
+        f"<GeoTransform>{transform}</GeoTransform>"
+        '<VRTRasterBand dataType="UInt16" band="1"><NoDataValue>0</NoDataValue><SimpleSource>'
+        f"<SourceFilename>{other}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    with rasterio.open(scene.assets["B02"].href) as file:  # anyone else would
+        assert (file.read(1) == 7).all()
+    HEADERS.forget()
+    with pytest.raises(SceneReadError, match=r"asset B02: .*not recognized"):
+        source.looks(AUGUST, SMALL, ("B02",))
+
+
+@pytest.mark.parametrize(
+    ("href", "text", "loads"),
+    [
+        ("https://store.example/B02.tif", "HTTP response code: 404", 1),
+        ("https://store.example/B02.tif", "not recognized as being in a supported format", 1),
+        ("https://store.example/B02.tif", "HTTP response code: 503", 2),
+        ("/data/B02.tif", "TIFFReadEncodedTile() failed", 1),
+    ],
+)
+def test_what_is_permanent_is_not_asked_for_again(made, monkeypatch, href, text, loads):
+    scene = made("a", layer(500), layer(4))
+    scene = replace(scene, assets={**scene.assets, "B02": Asset(href=href)})
+    asked = []
+
+    def load(*_):
+        asked.append(1)
+        raise rasterio.errors.RasterioIOError(text)
+
+    monkeypatch.setattr(read_odc, "_load", load)
+    monkeypatch.setattr(read_odc, "check_format", lambda *_: None)
+    with pytest.raises((SceneReadError, SceneUnreachableError), match=re.escape(text)):
+        read_odc.read_native(scene, "B02", SMALL, {})
+    assert len(asked) == loads
+
+
+def test_a_format_is_checked_once_until_the_file_changes(tmp_path, monkeypatch):
+    href = write_raster(tmp_path / "a.tif", layer(5).astype(np.uint16))
+    opened = []
+
+    def counted(path):
+        opened.append(path)
+        return rasterio.open(path)
+
+    monkeypatch.setattr("cube.stac.files.opened", counted)
+    check_format(href)
+    check_format(href)
+    assert len(opened) == 1
+    write_raster(tmp_path / "a.tif", layer(6)[:3].astype(np.uint16))
+    check_format(href)
+    assert len(opened) == 2
 
 
 def test_source_is_small_to_pickle_and_refuses_bad_settings(tmp_path):

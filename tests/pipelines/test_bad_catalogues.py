@@ -222,7 +222,7 @@ def test_no_scene_has_all_bands(told: Command, api: Api, good: list[Item], tmp_p
         (Fault(kind="html"), 2, "answers something that is no JSON"),
         (Fault(kind="html", path="search"), 2, "answers something that is no JSON"),
         (Fault(kind="status", status=503), 1, "does not answer: tried 10 times, .* HTTP 503"),
-        (Fault(kind="status", status=401), 1, "does not answer: HTTP 401"),
+        (Fault(kind="status", status=401), 2, "answers HTTP 401"),
         (Fault(kind="truncate", path="search"), 1, "does not answer"),
     ],
 )
@@ -246,7 +246,7 @@ def test_a_port_where_nobody_listens(told: Command, tmp_path: Path) -> None:
 def test_terminals_are_told_no_escape_sequence(told: Command, api: Api) -> None:
     api._answer = lambda asked: Answer(status=403, body=b"\x1b]0;title\x07\x1b[31mred\r\nsecond")
     code, _, complaint = told()
-    assert code == 1
+    assert code == 2
     assert "HTTP 403" in complaint
     assert complaint.rstrip("\n").isprintable()
 
@@ -273,6 +273,11 @@ def _ring(*points: tuple[float, float]) -> Mapping[str, Any]:
 
 ZIGZAG = [(107.6 + number * 1e-6, 33.6 + number % 2 * 0.2) for number in range(200_000)]
 
+TANGLE = [
+    (107.6 + number * 7919 % 1000 / 1e4, 33.6 + number * 104729 % 997 / 1e4)
+    for number in range(1000)
+]
+
 
 @pytest.mark.parametrize(
     ("change", "text"),
@@ -282,6 +287,7 @@ ZIGZAG = [(107.6 + number * 1e-6, 33.6 + number % 2 * 0.2) for number in range(2
         (_geometry(_ring((float("nan"), 0.0), (1.0, 0.0), (1.0, 1.0))), "geometry"),
         (_geometry(_ring((1e300, 0.0), (1.0, 0.0), (1.0, 1.0))), "not lon/lat"),
         (_geometry(_ring(*ZIGZAG)), "geometry has 200001 points"),
+        (_geometry(_ring(*TANGLE)), "a line of 1001 points that crosses itself"),
         (_hrefs("file:///etc/passwd"), "a catalogue may not name local files"),
         (_hrefs("/vsicurl/http://127.0.0.1:9/a.tif"), "a catalogue may not name local files"),
         (_hrefs("<VRTDataset/>"), "a catalogue may not name local files"),

@@ -5,7 +5,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 
 from cube.forest import Forest
 from cube.stac import read_scenes
@@ -66,11 +68,11 @@ def test_an_update_tells_what_changed(
     command("lock", *words)
     gone, changed, *_ = read_scenes(tmp_path / "out" / "scenes.parquet").scenes
     _forget_item(catalogue, gone.id)
-    with Path(changed.assets["B02"].href).open("ab") as file:
-        file.write(b"\0")
     code, printed, _ = command("lock", *words)
     assert code == 0
     assert "stands" in printed
+    with Path(changed.assets["B02"].href).open("ab") as file:
+        file.write(b"\0")
     code, printed, _ = command("lock", *words, "--update")
     assert code == 0
     assert "0 added, 1 removed, 1 changed\n" in printed
@@ -80,6 +82,32 @@ def test_an_update_tells_what_changed(
     found = json.loads(printed)
     assert (found["state"], found["added"], found["removed"]) == ("searched", [], [])
     assert found["changed"] == {}
+
+
+def test_pixels_that_were_replaced_are_built_anew(
+    command: Command, words: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    assert command("build", *words)[0] == 0
+    lock = tmp_path / "out" / "scenes.parquet"
+    before, written = read_scenes(lock), lock.stat().st_mtime_ns
+    code, printed, _ = command("build", *words, "--json")
+    assert (code, json.loads(printed)["built_now"]) == (0, 0)
+    assert lock.stat().st_mtime_ns == written
+    scene = min(before.scenes, key=lambda scene: scene.cloud_cover or 0)
+    image = Path(scene.assets["B02"].href)
+    with rasterio.open(image) as file:
+        profile, pixels = file.profile, file.read(1)
+    image.unlink()
+    with rasterio.open(image, "w", **profile) as file:  # on the same grid
+        file.write(np.where(pixels == 0, 0, pixels + 200).astype(pixels.dtype), 1)
+    code, printed, complaint = command("build", *words, "--json")
+    assert (code, complaint) == (0, "")
+    assert json.loads(printed)["built_now"] == 4
+    after = read_scenes(lock)
+    assert [one.id for one in after.scenes] == [one.id for one in before.scenes]
+    stamps = {one.id: one.assets["B02"].stamp for one in after.scenes}
+    changed = [one.id for one in before.scenes if stamps[one.id] != one.assets["B02"].stamp]
+    assert changed == [scene.id]
 
 
 def test_another_question_is_searched_without_being_told_to(
@@ -146,7 +174,7 @@ def test_lost_scenes_fail_a_run_unless_they_are_allowed(
     image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
     code, _, complaint = command("build", *words)
     assert code == 1
-    assert "1 scenes were lost" in complaint
+    assert "1 scene was lost" in complaint
     assert scene.id in complaint
     for step in ("sample", "run"):
         code, _, complaint = command(step, *words)

@@ -254,7 +254,7 @@ def _growth(
             name=f"tiles{count}",
         )
         by_tiles.append({"tiles": count, "peak MB": _peak(recipe, url, work)})
-    return {"our peak by scenes, one tile": by_scenes, "our peak by tiles": by_tiles}
+    return {"our peak by scenes": by_scenes, "our peak by tiles": by_tiles}
 
 
 def _peak(recipe: Path, url: str, work: Path) -> str:
