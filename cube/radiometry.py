@@ -18,6 +18,11 @@ from cube.errors import InputError
 ADDED = 1000
 """Counts that products of baseline 04.00 and later carry on top of reflectance * 10,000."""
 
+
+class OffsetDeniedError(InputError):
+    """Pixels deny what the metadata of a scene say of its offset."""
+
+
 OffsetSetting = Literal["check", "verify", "metadata"]
 """What to do with the pixels' own answer: stop where it contradicts the metadata (`check`), let it
 win (`verify`), or not ask (`metadata`)."""
@@ -292,7 +297,8 @@ def settle_offset(
             offset=seen,
             reason=f"{witness} say {reading}, against metadata ({decision.reason})",
         )
-    raise InputError(
+    raise OffsetDeniedError(
         f"scene {scene_id!r}: metadata say add {decision.offset} counts ({decision.reason}) but "
-        f"{witness} say the offset is {reading}; set offset = 'verify' to believe the pixels"
+        f"{witness} say the offset is {reading}; set source.offset = 'verify' to believe the pixels, or leave "
+        "the scene out (source.leave_out)"
     )

@@ -134,7 +134,7 @@ def create_cube(path: Path, spec: CubeSpec, *, title: str = "canopycube") -> Non
     Raises `InputError` if `path` holds anything else.
     """
     if path.exists() or path.is_symlink():
-        _refuse_other_cube(path, spec)
+        refuse_other_cube(path, spec)
         return
     variables = {
         "reflectance": StoredVariable(
@@ -202,9 +202,12 @@ def read_spec(path: Path) -> CubeSpec:
     return CubeSpec.from_json(described)
 
 
-def _refuse_other_cube(path: Path, spec: CubeSpec) -> None:
+def refuse_other_cube(path: Path, spec: CubeSpec, *, ignoring: tuple[str, ...] = ()) -> None:
+    """Raise `InputError` if what lies at `path` is no cube of this spec, but for parts `ignoring`."""
     stored, wanted = read_spec(path).to_json(), spec.to_json()
-    if different := [key for key, value in wanted.items() if stored.get(key) != value]:
+    if different := [
+        key for key, value in wanted.items() if key not in ignoring and stored.get(key) != value
+    ]:
         key = different[0]
         raise InputError(
             f"{str(path)!r} is a cube with other {', '.join(different)} "

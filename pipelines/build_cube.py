@@ -22,6 +22,7 @@ from cube.ledger import Ledger, digest, fingerprint
 from cube.periods import Period
 from cube.source import Composite, LostScene, PeriodSource
 from cube.spec import CubeSpec, Region
+from cube.stac.lock import FOUND_BY_LOCK
 from cube.store import CubeBlocks, clear_share, count_files, create_cube, write_region
 from pipelines.cluster import run_tasks
 from pipelines.plan import CubePlan
@@ -44,6 +45,8 @@ class TileDone:
     """Requests and bytes of that process when it began the tile."""
     after: tuple[int, int]
     """The same when it had done it."""
+    lost: tuple[LostScene, ...] = ()
+    """Scenes for whose loss the tile was not stored."""
 
 
 def build_cube(
@@ -65,7 +68,15 @@ def build_cube(
     pending = _pending(plan, path, ledger)
     build = delayed(build_tile, pure=False)
     tasks = {
-        region.id: build(path, plan.spec, plan.source, region, plan.inputs, plan.finish)
+        region.id: build(
+            path,
+            plan.spec,
+            plan.source,
+            region,
+            plan.inputs,
+            plan.finish,
+            keeps_lossy=plan.allowed_losses > 0,
+        )
         for region in pending
     }
     done: list[TileDone] = []
@@ -83,7 +94,8 @@ def build_cube(
             shutil.rmtree(path)
         raise
     records = ledger.records()
-    lost = lost_scenes(records)
+    unstored = {f"unstored {number}": _lost_records(one) for number, one in enumerate(done)}
+    lost = lost_scenes({**records, **unstored})
     _refuse_losses(lost, plan.allowed_losses)
     times, bands, height, width = plan.spec.shape
     requests, received = _traffic(done)
@@ -93,7 +105,8 @@ def build_cube(
         "tiles": f"{len(records)} of {len(regions)}",
         "built_now": len(pending),
         "lost_scenes": lost,
-        "empty_share_by_period": _empty_shares(plan.spec, records),
+        "empty_share_by_period": _shares(plan.spec, records, "empty_pixels"),
+        "filled_share_by_period": _shares(plan.spec, records, "filled_pixels"),
         "requests": requests,
         "bytes_read": received,
         "bytes": _size(path),
@@ -128,14 +141,23 @@ def lost_scenes(records: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return [found[scene] for scene in sorted(found)]
 
 
+def _lost_records(one: TileDone) -> dict[str, Any]:
+    return {"lost": [{"scene": lost.scene, "reason": lost.reason} for lost in one.lost]}
+
+
 def _refuse_losses(lost: list[dict[str, Any]], allowed: int) -> None:
     if len(lost) <= allowed:
         return
     named = "; ".join(one["reason"] for one in lost[:3]) + ("; …" if len(lost) > 3 else "")
+    advice = (
+        "`canopycube lock RECIPE --update` looks at their files again"
+        if any(FOUND_BY_LOCK in one["reason"] for one in lost)
+        else "Running again tries their tiles anew"
+    )
     scenes = "scene was" if len(lost) == 1 else "scenes were"
     raise WorkFailedError(
         f"build: {len(lost)} {scenes} lost to broken files, {allowed} are allowed: {named}. "
-        "Running again tries their tiles anew; source.lost_scenes allows more"
+        f"{advice}; source.lost_scenes allows more, source.leave_out does without them"
     )
 
 
@@ -154,11 +176,15 @@ def _traffic(done: Iterable[TileDone]) -> tuple[int, int]:
     return sum(total[0] for total in totals), sum(total[1] for total in totals)
 
 
-def _empty_shares(spec: CubeSpec, records: Mapping[str, dict[str, Any]]) -> dict[str, float]:
-    """Return the share of the cube's pixels without a clear look, by period."""
-    empty = np.sum([record["empty_pixels"] for record in records.values()], axis=0)
+def _shares(
+    spec: CubeSpec, records: Mapping[str, dict[str, Any]], counted: str
+) -> dict[str, float]:
+    """Return the share of the cube's pixels that the records count, by period."""
+    counts = np.zeros(len(spec.periods), np.int64)
+    for record in records.values():
+        counts += np.array(record[counted])
     total = spec.shape[2] * spec.shape[3]
-    pairs = zip(spec.periods, empty, strict=True)
+    pairs = zip(spec.periods, counts, strict=True)
     return {str(period): int(count) / total for period, count in pairs}
 
 
@@ -183,10 +209,13 @@ def build_tile(
     region: Region,
     inputs: str,
     finish: Finish,
+    *,
+    keeps_lossy: bool = False,
 ) -> TileDone:
     """Make every period of one tile, write it, record it.
 
-    Where files cannot be fetched the tile is begun again, `TILE_TRIES` times in all. Errors name
+    A tile for which scenes were lost is stored only if it `keeps_lossy`: what lies in its place may
+    be whole. Where files cannot be fetched the tile is begun again, `TILE_TRIES` times in all. Errors name
     the tile and the period.
     """
     started, before = time.perf_counter(), (TRAFFIC.requests, TRAFFIC.received)
@@ -198,6 +227,11 @@ def build_tile(
             if tries == TILE_TRIES:
                 raise
             time.sleep(random.uniform(0, _TILE_PAUSE * 2 ** (tries - 1)))
+    lost = tuple(one for told in composites for one in told.lost)
+    process = f"{socket.gethostname()} {os.getpid()}"
+    if lost and not keeps_lossy:
+        after = (TRAFFIC.requests, TRAFFIC.received)
+        return TileDone(process=process, before=before, after=after, lost=lost)
     blocks = finish.apply(blocks, periods=spec.periods, bands=spec.bands)
     ledger = Ledger(store=path, inputs=inputs)
     ledger.forget_others(region)
@@ -209,17 +243,14 @@ def build_tile(
             "reflectance_digest": digest(blocks.reflectance),
             "files": count_files(path, region),
             "scenes": [scene for composite in composites for scene in composite.scenes],
-            "lost": [
-                {"scene": one.scene, "reason": one.reason}
-                for composite in composites
-                for one in composite.lost
-            ],
+            "lost": [{"scene": one.scene, "reason": one.reason} for one in lost],
+            "filled_pixels": blocks.is_filled.sum(axis=(1, 2), dtype=np.int64).tolist(),
             "empty_pixels": (blocks.clear_count == 0).sum(axis=(1, 2)).tolist(),
             "seconds": round(time.perf_counter() - started, 3),
         },
     )
     return TileDone(
-        process=f"{socket.gethostname()} {os.getpid()}",
+        process=process,
         before=before,
         after=(TRAFFIC.requests, TRAFFIC.received),
     )

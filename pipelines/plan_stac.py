@@ -24,6 +24,7 @@ from cube.stac.gather import IN_FLIGHT
 from cube.stac.href import is_remote, without_query
 from cube.stac.overpass import overpasses
 from cube.stac.scene import SCL
+from cube.store import refuse_other_cube
 from pipelines.memory import LookSizes, scenes_memory, strips_of
 from pipelines.planned import (
     PlannedSource,
@@ -60,6 +61,11 @@ def plan_stac(
     screen, mask = outlier_screen(recipe), clear_mask(recipe)
     model = None if recipe.mask.model is None else cloud_model(recipe.mask.model)
     spec = cube_spec(recipe, area)
+    if (
+        cube := lock.parent / "cube.zarr"
+    ).exists():  # or the scenes of a cube that stays would be gone
+        is_series = recipe.months.step == "acquisition"
+        refuse_other_cube(cube, spec, ignoring=("periods",) if is_series else ())
     source = StacSource(
         scenes=lock,
         mask=mask,

@@ -44,6 +44,14 @@ def summary(report: dict[str, Any]) -> list[str]:
         shape = " x ".join(f"{size} {dim}" for dim, size in cube["shape"].items())
         lines.append(f"cube      {shape}, {_bytes(cube['bytes'])}")
         lines += _certificate(cube)
+        filled = max(cube.get("filled_share_by_period", {}).values(), default=0.0)
+        if filled:
+            mean = sum(cube["filled_share_by_period"].values()) / len(
+                cube["filled_share_by_period"]
+            )
+            lines.append(
+                f"          {mean:.1%} of all values filled in from other dates (is_filled)"
+            )
         empty = [period for period, share in cube["empty_share_by_period"].items() if share == 1]
         if empty:
             lines.append(f"          no clear look at all in {_some(empty)}")

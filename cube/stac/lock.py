@@ -13,7 +13,13 @@ from rasterio.warp import transform_bounds
 from cube.bands import BANDS
 from cube.cog import FileBrokenError, FileUnreachableError
 from cube.errors import InputError, WorkFailedError
-from cube.radiometry import OffsetDecision, OffsetSetting, check_product, settle_offset
+from cube.radiometry import (
+    OffsetDecision,
+    OffsetDeniedError,
+    OffsetSetting,
+    check_product,
+    settle_offset,
+)
 from cube.stac.cost import Reading
 from cube.stac.files import SceneReadError, SceneUnreachableError
 from cube.stac.footprint import meets, unwrapped
@@ -27,6 +33,9 @@ from cube.stac.sensors import SENSORS
 
 _QUANTIFICATION = 10_000
 """Counts of a reflectance of 1 that `cube.bands` takes for granted."""
+
+FOUND_BY_LOCK = "found by the lock"
+"""What is told of a scene that was lost when it was locked."""
 
 _THREADS = 8
 """Files opened at once; each costs a few requests of some kilobytes."""
@@ -75,11 +84,23 @@ def lock_scenes(
         reads_metadata=reads_metadata,
     )
     looked_at: list[LookedAt] = []
+    denied: list[str] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        for scene in pool.map(lock.looked_at, scenes):
-            looked_at.append(scene)
-            if on_scene is not None:
-                on_scene(len(looked_at), len(scenes))
+        jobs = [pool.submit(lock.looked_at, scene) for scene in scenes]
+        try:
+            for number, job in enumerate(jobs, 1):
+                try:
+                    looked_at.append(job.result())
+                except OffsetDeniedError as error:  # there may be more: all are told at once
+                    denied.append(str(error))
+                if on_scene is not None:
+                    on_scene(number, len(scenes))
+        finally:
+            for job in jobs:
+                job.cancel()
+    if denied:
+        more = f"\nand {len(denied) - 3} more scenes" if len(denied) > 3 else ""
+        raise OffsetDeniedError("\n".join(denied[:3]) + more)
     if all(one.scene.lost for one in looked_at):
         raise InputError(
             f"every one of {len(looked_at)} scenes has a broken file: {looked_at[0].scene.lost}"
@@ -124,7 +145,7 @@ class _Lock:
             return self._looked_at(scene)
         except SceneReadError as error:
             assets = {name: scene.assets[name] for name in (*self.bands, SCL)}
-            told = f"{error} (found by the lock; `canopycube lock RECIPE --update` looks again)"
+            told = f"{error} ({FOUND_BY_LOCK})"
             lost = replace(scene, assets=assets, is_locked=True, lost=told)
             return LookedAt(scene=lost, reading="undecided", look=None)
 

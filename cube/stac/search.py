@@ -114,7 +114,9 @@ def find_scenes(
     area = query.area
     found: dict[str, Scene] = {}
     dropped: list[DroppedScene] = []
+    seen: set[str] = set()
     for item, base in _items(query, cache, patience):
+        seen.add(_shown(item))
         try:
             scene = _scene(item, base, query.collection)
         except InputError as error:
@@ -133,6 +135,10 @@ def find_scenes(
             dropped.append(DroppedScene(id=scene.id, reason="another item has this id too"))
             scene = max(same, scene, key=_order_of_one_id)  # whichever came first
         found[scene.id] = scene
+    if strangers := set(query.leave_out) - seen:
+        raise InputError(
+            f"leave_out names {sorted(strangers)}, and no such scene was found; take ids as `canopycube plan` shows them"
+        )
     if not found:
         if cache is not None:
             forget_answer(query, cache)

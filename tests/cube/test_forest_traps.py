@@ -279,7 +279,9 @@ def test_mixed_baselines_with_lying_flags(
         agree(composite(year, alone(scene)), truth)
         deceived = composite(tmp_path / "believed.json", alone(scene))
         assert worst(deceived, truth) > 999
-    with pytest.raises(InputError, match="pixels say the offset is applied; set offset = 'verify'"):
+    with pytest.raises(
+        InputError, match=r"pixels say the offset is applied; set source\.offset = 'verify'"
+    ):
         lock(forest.catalogue, tmp_path / "never.json", offset="check")
 
 

@@ -351,7 +351,9 @@ def test_settling_names_the_witness():
     assert (
         settle("present", "verify").reason == "neighbours say present, against metadata (boa true)"
     )
-    with pytest.raises(InputError, match="neighbours say the offset is present; set offset = 'ver"):
+    with pytest.raises(
+        InputError, match=r"neighbours say the offset is present; set source\.offset = 'ver"
+    ):
         settle("present", "check")
 
 

@@ -417,7 +417,7 @@ def test_a_lying_flag_is_found_on_the_pixels(catalogue):
     liar = next(scene for scene in found.scenes if scene.id == path.stem)
     assert liar.offset == -1000
     with pytest.raises(
-        InputError, match=f"'{path.stem}'.*add -1000.*applied; set offset = 'verify'"
+        InputError, match=f"'{path.stem}'.*add -1000.*applied; set source.offset = 'verify'"
     ):
         lock_scenes(found, bands=("B04",))
     by_setting = {
