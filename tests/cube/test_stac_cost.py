@@ -30,7 +30,7 @@ BANDS = ("B02", "B04", "B8A", "B11")
 
 @pytest.fixture(scope="module")
 def forest(tmp_path_factory):
-    return write_forest(tmp_path_factory.mktemp("cost") / "forest", ForestSpec(seed=5, scale=0.5))
+    return write_forest(tmp_path_factory.mktemp("cost") / "forest", ForestSpec(seed=5, scale=0.25))
 
 
 @pytest.mark.parametrize("keeps", [True, False])

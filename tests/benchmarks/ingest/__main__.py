@@ -91,7 +91,9 @@ def _comparison(
 
 def _job(folder: Path, url: str, spec: ForestSpec, work: Path) -> dict[str, Any]:
     """Lock the scenes once; what every way needs is written to a file."""
-    area = f"file = {json.dumps(str(folder / 'area.geojson'))}"
+    box = spec.geobox.boundingbox
+    inner = [box.left + 2, box.bottom + 2, box.right - 2, box.top - 2]
+    area = f'bbox = {inner}\ncrs = "{spec.geobox.crs}"'
     catalogue = str(plain_catalogue(folder, url, work))
     recipe = _recipe(work, catalogue=catalogue, area=area, tile=512)
     _lock(recipe)
