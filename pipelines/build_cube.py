@@ -94,7 +94,7 @@ def build_cube(
             shutil.rmtree(path)
         raise
     records = ledger.records()
-    unstored = {f"unstored {number}": _lost_records(one) for number, one in enumerate(done)}
+    unstored = {f"unstored {number}": _lost_record(one.lost) for number, one in enumerate(done)}
     lost = lost_scenes({**records, **unstored})
     _refuse_losses(lost, plan.allowed_losses)
     times, bands, height, width = plan.spec.shape
@@ -141,8 +141,9 @@ def lost_scenes(records: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return [found[scene] for scene in sorted(found)]
 
 
-def _lost_records(one: TileDone) -> dict[str, Any]:
-    return {"lost": [{"scene": lost.scene, "reason": lost.reason} for lost in one.lost]}
+def _lost_record(lost: tuple[LostScene, ...]) -> dict[str, Any]:
+    """Return what a tile's record says of scenes that were lost to it."""
+    return {"lost": [{"scene": one.scene, "reason": one.reason} for one in lost]}
 
 
 def _refuse_losses(lost: list[dict[str, Any]], allowed: int) -> None:
@@ -215,8 +216,8 @@ def build_tile(
     """Make every period of one tile, write it, record it.
 
     A tile for which scenes were lost is stored only if it `keeps_lossy`: what lies in its place may
-    be whole. Where files cannot be fetched the tile is begun again, `TILE_TRIES` times in all. Errors name
-    the tile and the period.
+    be whole. Where files cannot be fetched the tile is begun again, `TILE_TRIES` times in all. Errors
+    name the tile and the period.
     """
     started, before = time.perf_counter(), (TRAFFIC.requests, TRAFFIC.received)
     for tries in itertools.count(1):
@@ -228,31 +229,30 @@ def build_tile(
                 raise
             time.sleep(random.uniform(0, _TILE_PAUSE * 2 ** (tries - 1)))
     lost = tuple(one for told in composites for one in told.lost)
-    process = f"{socket.gethostname()} {os.getpid()}"
-    if lost and not keeps_lossy:
-        after = (TRAFFIC.requests, TRAFFIC.received)
-        return TileDone(process=process, before=before, after=after, lost=lost)
-    blocks = finish.apply(blocks, periods=spec.periods, bands=spec.bands)
-    ledger = Ledger(store=path, inputs=inputs)
-    ledger.forget_others(region)
-    write_region(path, region, blocks)
-    ledger.record(
-        region,
-        {
-            "digest": digest(*blocks.layers.values()),
-            "reflectance_digest": digest(blocks.reflectance),
-            "files": count_files(path, region),
-            "scenes": [scene for composite in composites for scene in composite.scenes],
-            "lost": [{"scene": one.scene, "reason": one.reason} for one in lost],
-            "filled_pixels": blocks.is_filled.sum(axis=(1, 2), dtype=np.int64).tolist(),
-            "empty_pixels": (blocks.clear_count == 0).sum(axis=(1, 2)).tolist(),
-            "seconds": round(time.perf_counter() - started, 3),
-        },
-    )
+    is_stored = keeps_lossy or not lost
+    if is_stored:
+        blocks = finish.apply(blocks, periods=spec.periods, bands=spec.bands)
+        ledger = Ledger(store=path, inputs=inputs)
+        ledger.forget_others(region)
+        write_region(path, region, blocks)
+        ledger.record(
+            region,
+            {
+                "digest": digest(*blocks.layers.values()),
+                "reflectance_digest": digest(blocks.reflectance),
+                "files": count_files(path, region),
+                "scenes": [scene for composite in composites for scene in composite.scenes],
+                **_lost_record(lost),
+                "filled_pixels": blocks.is_filled.sum(axis=(1, 2), dtype=np.int64).tolist(),
+                "empty_pixels": (blocks.clear_count == 0).sum(axis=(1, 2)).tolist(),
+                "seconds": round(time.perf_counter() - started, 3),
+            },
+        )
     return TileDone(
-        process=process,
+        process=f"{socket.gethostname()} {os.getpid()}",
         before=before,
         after=(TRAFFIC.requests, TRAFFIC.received),
+        lost=() if is_stored else lost,
     )
 
 

@@ -29,7 +29,7 @@ from cube.stac import (
 )
 from cube.stac.cost import Reading
 from cube.stac.files import file_stamp
-from cube.stac.header import read_file_header
+from cube.stac.header import cogs_of, read_file_header
 from cube.stac.overview import coarse_classes
 from cube.stac.pixels import PixelReader
 from cube.stac.scene import SCL
@@ -147,12 +147,7 @@ class SceneLock:
     @property
     def _reading(self) -> Reading:
         mask = clear_mask(self.recipe)
-        return Reading(
-            spec=self.spec,
-            bands=self.bands,
-            mask=mask,
-            reader=self.reader,
-        )
+        return Reading(spec=self.spec, bands=self.bands, mask=mask, reader=self.reader)
 
     def _searched(self, *, update: bool, on_scene: OnScene | None) -> SceneList:
         section = self.section
@@ -195,8 +190,7 @@ class SceneLock:
                 classes = coarse_classes(self.reader, scene, headers[SCL])
             except SceneReadError:
                 return scene  # broken since it was locked: it is for the build to tell, or to lose
-            direct = {name: header.cog for name, header in headers.items() if header.cog}
-            return replace(scene, cost=self._reading.cost(scene, direct, classes))
+            return replace(scene, cost=self._reading.cost(scene, cogs_of(headers), classes))
 
         found: list[Scene] = []
         with ThreadPoolExecutor(_THREADS) as pool:

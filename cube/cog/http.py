@@ -1,11 +1,12 @@
 """One request for a range of bytes in, exactly that range or what is wrong with the answer out."""
 
-import email.utils
 import os
 import re
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -173,7 +174,9 @@ def _checked(
     if status in _DENIED:
         return Failure(reason=reason, is_final=True, is_denied=True)
     if status in _TRANSIENT:
-        return Failure(reason=reason, wait=_retry_after(answer.headers.get("Retry-After")))
+        return Failure(
+            reason=reason, wait=retry_after(answer.headers.get("Retry-After", ""), now=time.time())
+        )
     return Failure(reason=reason, is_final=True)
 
 
@@ -203,14 +206,16 @@ def _is_page(answer: urllib3.BaseHTTPResponse, body: bytes) -> bool:
     )
 
 
-def _retry_after(text: str | None) -> float:
-    """Return the seconds of a `Retry-After` header, a number or a date (RFC 9110, 10.2.3)."""
-    if not text:
-        return 0.0
-    if text.strip().isdecimal():
-        return float(text)
-    date = email.utils.parsedate_tz(text)
-    return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else 0.0
+def retry_after(told: str, *, now: float) -> float:
+    """Return the seconds of a `Retry-After` header, a number or a date (RFC 9110, 10.2.3).
+
+    `now` is in seconds since 1970; 0 for a header that is not there or says nothing.
+    """
+    if told.strip().isdecimal():
+        return float(told)
+    with suppress(ValueError, TypeError, OverflowError):  # no date either
+        return max(parsedate_to_datetime(told).timestamp() - now, 0.0)
+    return 0.0
 
 
 _pools: dict[tuple[int, str], urllib3.PoolManager] = {}

@@ -8,9 +8,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -18,6 +16,7 @@ from pystac.link import Link
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
+from cube.cog.http import retry_after
 from cube.errors import InputError, WorkFailedError
 from cube.stac.href import is_remote, without_query
 
@@ -72,7 +71,7 @@ class NotJsonError(Exception):
 class _PassingError(Exception):
     """An answer that the next try may mend."""
 
-    def __init__(self, text: str, wait: float | None = None) -> None:
+    def __init__(self, text: str, wait: float = 0.0) -> None:
         super().__init__(text)
         self.wait = wait
 
@@ -201,7 +200,7 @@ class CatalogueIO(StacApiIO):
             raise APIError(_plain(error)) from error
         text = body.decode("utf-8", errors="replace")
         if status in _PASSING:
-            raise _PassingError(f"HTTP {status}", self._seconds(wait))
+            raise _PassingError(f"HTTP {status}", retry_after(wait, now=self._patience.clock()))
         if not 200 <= status < 300:
             if 400 <= status < 500 and href == self._root:
                 raise InputError(
@@ -227,21 +226,13 @@ class CatalogueIO(StacApiIO):
                 raise _PassingError(f"an answer that took more than {_LONGEST:.0f} s")
         return bytes(body)
 
-    def _seconds(self, told: str) -> float | None:
-        """Return a Retry-After, in seconds or as a date, as seconds; None for none."""
-        if told.strip().isdecimal():
-            return float(told)
-        with suppress(ValueError, TypeError, OverflowError):  # no date either: it says nothing
-            return max(parsedate_to_datetime(told).timestamp() - self._patience.clock(), 0.0)
-        return None
-
-    def _allowed(self, href: str, wait: float | None) -> float:
-        if wait is not None and wait > self._patience.longest_retry_after:
+    def _allowed(self, href: str, wait: float) -> float:
+        if wait > self._patience.longest_retry_after:
             raise WorkFailedError(
                 f"{without_query(href)} asks to wait {wait:.0f} s, longer than the "
                 f"{self._patience.longest_retry_after:.0f} s that a search waits; try again later"
             )
-        return wait or 0.0
+        return wait
 
 
 def _is_object(text: str) -> bool:

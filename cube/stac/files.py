@@ -14,7 +14,7 @@ from rasterio.errors import RasterioError, RasterioIOError
 from cube.cog import FileBrokenError, FileUnreachableError
 from cube.errors import InputError, SceneLostError, WorkFailedError
 from cube.stac.access import is_protected
-from cube.stac.href import is_remote, without_query
+from cube.stac.href import is_remote, without_queries, without_query
 from cube.stac.s3 import SCHEME
 
 T = TypeVar("T")
@@ -60,7 +60,6 @@ _STORE_REFUSAL = re.compile(
     r"|token"
 )
 _MISSING = re.compile(r"code ?: ?404|specified (?:key|bucket) does not exist|not recognized as")
-_URL_QUERY = re.compile(r"\?[^\s'\"]*")
 
 _MOST_ACCEPTED = 10_000
 """Files whose format is remembered: some megabytes."""
@@ -170,7 +169,7 @@ def read_error(
     """
     shown = without_query(href.replace(_STORE, SCHEME, 1) if href.startswith(_STORE) else href)
     cause = f"{error} {error.__cause__ or ''}".replace(href, shown)
-    cause = _URL_QUERY.sub("", cause)  # of other addresses too: where a redirect led
+    cause = without_queries(cause)  # of other addresses too: where a redirect led
     text = f"scene {scene_id!r}, asset {band}: {shown} cannot be read: {cause.strip()[:300]}"
     if isinstance(error, FileUnreachableError | WorkFailedError):
         return SceneUnreachableError(text)

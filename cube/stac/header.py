@@ -1,5 +1,6 @@
 """A file of a scene in, its own geometry and a coarse look at its pixels out: directly, or by GDAL."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,6 +34,11 @@ class FileHeader:
     """The asset with the file's own geometry, and for a local file its stamp."""
     cog: Cog | None
     """Where its blocks lie; None for a file that GDAL reads."""
+
+
+def cogs_of(headers: Mapping[str, FileHeader]) -> dict[str, Cog]:
+    """Return where the blocks of files lie, by asset; files that GDAL reads are left out."""
+    return {name: header.cog for name, header in headers.items() if header.cog is not None}
 
 
 def read_file_header(reader: PixelReader, scene: Scene, name: str) -> FileHeader:

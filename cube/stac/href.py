@@ -1,10 +1,13 @@
 """Hrefs of an item in, addresses that may be opened out: resolved, unsigned, never hostile."""
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urljoin, urlsplit, urlunsplit
 
 from cube.errors import InputError
+
+_URL_QUERY = re.compile(r"\?[^\s'\"]*")
 
 _REMOTE = ("http", "https", "s3")
 
@@ -55,6 +58,11 @@ def without_query(href: str) -> str:
         return href
     parts = urlsplit(href)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def without_queries(text: str) -> str:
+    """Return a message without the query of any address in it, which may hold a signature."""
+    return _URL_QUERY.sub("", text)
 
 
 def _is_local(href: str) -> bool:

@@ -1,6 +1,5 @@
 """Scenes in, scenes checked against their files out."""
 
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +22,8 @@ from cube.radiometry import (
 from cube.stac.cost import Reading
 from cube.stac.files import SceneReadError, SceneUnreachableError
 from cube.stac.footprint import meets, unwrapped
-from cube.stac.header import FileHeader, read_file_header
+from cube.stac.header import FileHeader, cogs_of, read_file_header
+from cube.stac.href import without_queries
 from cube.stac.neighbours import LookedAt, beside_neighbours
 from cube.stac.overview import coarse_classes, look_at, telling_bands
 from cube.stac.pixels import PixelReader
@@ -59,8 +59,9 @@ def lock_scenes(
 
     The radiometric offset of Sentinel-2 is checked in up to three ways, and `Scene.offset_reason`
     tells what each said. If `reads_metadata`, the product's own metadata are fetched of scenes
-    that have some; they must not contradict the item. Unless `offset` is `metadata`, dark pixels of a coarse overview are asked (`settle_offset`), and
-    where they cannot tell, settled scenes of the same ground near in time (`beside_neighbours`).
+    that have some; they must not contradict the item. Unless `offset` is `metadata`, dark pixels of
+    a coarse overview are asked (`settle_offset`), and where they cannot tell, settled scenes of the
+    same ground near in time (`beside_neighbours`).
 
     `reader` opens the files (by default, public ones directly). With `reading`, each scene is told
     what reading it for that cube will take (`Scene.cost`). A scene with a missing or corrupt file
@@ -69,8 +70,8 @@ def lock_scenes(
 
     Raises `InputError` for a footprint that is not where the pixels are, an offset that product,
     pixels or neighbours deny, and if no scene is left, or none without a broken file;
-    `WorkFailedError` where a server does not answer. Metadata that cannot
-    be fetched or read are told in the reason and stop nothing.
+    `WorkFailedError` where a server does not answer. Metadata that cannot be fetched or read are
+    told in the reason and stop nothing.
     """
     unknown = [band for band in bands if band not in BANDS]
     if unknown:
@@ -181,8 +182,8 @@ class _Lock:
             is_locked=True,
         )
         if self.reading is not None and classes is not None:
-            direct = {name: header.cog for name, header in headers.items() if header.cog}
-            checked = replace(checked, cost=self.reading.cost(checked, direct, classes))
+            cost = self.reading.cost(checked, cogs_of(headers), classes)
+            checked = replace(checked, cost=cost)
         return LookedAt(scene=checked, reading=reading, look=look)
 
     def _witnesses(self, scene: Scene, names: list[str]) -> dict[str, FileHeader]:
@@ -206,8 +207,7 @@ class _Lock:
             product = read_product_offset(body)
             product_offset = product.offset
         except (InputError, WorkFailedError, FileBrokenError, FileUnreachableError) as error:
-            text = re.sub(r"\?[^\s'\"]*", "", str(error))[:200]  # an address may carry a signature
-            why = f"product metadata not readable: {text}"
+            why = f"product metadata not readable: {without_queries(str(error))[:200]}"
             return replace(decision, reason=f"{decision.reason}; {why}")
         _refuse_other_product(scene, product)
         check_product(scene_id=scene.id, baseline=scene.baseline, product_offset=product_offset)
