@@ -1,5 +1,6 @@
 """The border between pixels that exist somewhere and a cube: looks in, the composite of a period out."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -97,4 +98,15 @@ class PeriodSource(Protocol):
 
     def composite(self, period: Period, window: GeoBox, bands: tuple[str, ...]) -> Composite:
         """Return the composite of `period` for `bands`, exactly on the grid of `window`."""
+        ...
+
+
+@runtime_checkable
+class SeriesSource(PeriodSource, Protocol):
+    """A source that is better asked for many periods at once, such as a server that computes."""
+
+    def series(
+        self, periods: tuple[Period, ...], window: GeoBox, bands: tuple[str, ...]
+    ) -> Generator[Composite]:
+        """Yield the composite of each of `periods`, in their order; closing it ends its work."""
         ...

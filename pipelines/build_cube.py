@@ -6,7 +6,8 @@ import random
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,7 @@ from cube.cog import TRAFFIC
 from cube.errors import InputError, WorkFailedError
 from cube.finish import Finish
 from cube.ledger import Ledger, digest, fingerprint
-from cube.periods import Period
-from cube.source import Composite, LostScene, PeriodSource
+from cube.source import Composite, LostScene, PeriodSource, SeriesSource
 from cube.spec import CubeSpec, Region
 from cube.stac.lock import FOUND_BY_LOCK
 from cube.store import CubeBlocks, clear_share, count_files, create_cube, write_region
@@ -268,22 +268,32 @@ def _blocks(spec: CubeSpec, source: PeriodSource, region: Region) -> tuple[CubeB
     """(the pixels of a tile, what each of its composites was made of)."""
     blocks = CubeBlocks.empty(len(spec.periods), len(spec.bands), region.height, region.width)
     told = []
-    for index, period in enumerate(spec.periods):
-        composite = _composite(source, period, spec, region)
-        blocks.reflectance[index] = composite.reflectance
-        blocks.clear_count[index] = composite.clear_count
-        blocks.clear_share[index] = clear_share(
-            composite.clear_count, composite.seen_count, has_lost=bool(composite.lost)
-        )
-        blocks.mean_day[index] = composite.mean_day
-        told.append(_Told(scenes=composite.scenes, lost=composite.lost))
+    with closing(_composites(source, spec, region)) as composites:
+        for index, period in enumerate(spec.periods):
+            with _placed(f"tile {region.id}, {period}"):
+                composite = next(composites)
+            blocks.reflectance[index] = composite.reflectance
+            blocks.clear_count[index] = composite.clear_count
+            blocks.clear_share[index] = clear_share(
+                composite.clear_count, composite.seen_count, has_lost=bool(composite.lost)
+            )
+            blocks.mean_day[index] = composite.mean_day
+            told.append(_Told(scenes=composite.scenes, lost=composite.lost))
     return blocks, told
 
 
-def _composite(source: PeriodSource, period: Period, spec: CubeSpec, region: Region) -> Composite:
-    place = f"tile {region.id}, {period}"
+def _composites(source: PeriodSource, spec: CubeSpec, region: Region) -> Generator[Composite]:
+    window = region.window(spec.geobox)
+    if isinstance(source, SeriesSource):
+        return source.series(spec.periods, window, spec.bands)
+    return (source.composite(period, window, spec.bands) for period in spec.periods)
+
+
+@contextmanager
+def _placed(place: str) -> Iterator[None]:
+    """Raise errors again with the place they are of."""
     try:
-        return source.composite(period, region.window(spec.geobox), spec.bands)
+        yield
     except WorkFailedError as error:
         raise WorkFailedError(f"{place}: {error}") from None
     except InputError as error:

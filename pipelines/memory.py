@@ -100,6 +100,19 @@ def stack_memory(spec: CubeSpec, looks: int, *, is_finished: bool) -> Memory:
     return Memory(tile=(3 if is_finished else 2) * series + 2 * read + one_band)
 
 
+def computed_memory(spec: CubeSpec, *, at_once: int, is_finished: bool) -> Memory:
+    """Return the most memory of a tile whose composites a server computes.
+
+    2 x series (3 x where it is finished) + 3 x answer x periods that are `at_once` under way, with
+    series as `scenes_memory` and answer = pixels x 2 x (bands + 3): as it came, by band, in place.
+    """
+    times, bands, _, _ = spec.shape
+    pixels = _tile_pixels(spec)
+    series = pixels * times * pixel_bytes(bands)
+    answer = pixels * 2 * (bands + 3)
+    return Memory(tile=(3 if is_finished else 2) * series + 3 * answer * min(at_once, times))
+
+
 def pixel_bytes(bands: int) -> int:
     """Return the bytes of one pixel and period: reflectance and the layers that go with it."""
     return 2 * bands + 2 + 1 + 2 + 1

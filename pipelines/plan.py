@@ -15,10 +15,11 @@ from cube.source import PeriodSource
 from cube.spec import CubeSpec
 from cube.stac import SceneList
 from pipelines.memory import Memory, pixel_bytes
+from pipelines.plan_earthengine import plan_earthengine
 from pipelines.plan_stac import plan_stac, reading_cost
 from pipelines.plan_stack import plan_stack
 from pipelines.planned import PlannedSource, finish
-from pipelines.recipe import Recipe, StackSection
+from pipelines.recipe import EarthEngineSection, Recipe, StackSection
 
 ALGORITHM = 2
 """Counted up when the same inputs give other pixels, so that older tiles are built again."""
@@ -40,6 +41,11 @@ class Layout:
     def scenes(self) -> Path:
         """The scene lock file, stac-geoparquet."""
         return self.folder / "scenes.parquet"
+
+    @property
+    def exports(self) -> Path:
+        """What Earth Engine was asked to export, as JSON."""
+        return self.folder / "exports.json"
 
     @property
     def samples(self) -> Path:
@@ -117,6 +123,10 @@ def plan_cube(
         return _cube_plan(recipe, plan_stack(recipe, section, area))
     assert area is not None  # by validation
     lock = Layout(folder=recipe.outputs.folder).scenes
+    if isinstance(section, EarthEngineSection):
+        return _cube_plan(
+            recipe, plan_earthengine(recipe, section, area, lock=lock, update=update_lock)
+        )
     planned = plan_stac(recipe, section, area, lock=lock, update=update_lock, on_scene=on_scene)
     return _cube_plan(
         recipe,
@@ -194,7 +204,7 @@ def describe(plan: CubePlan, *, workers: int, processes: int = 1) -> dict[str, A
 
 def _cost(plan: CubePlan, workers: int, processes: int) -> dict[str, Any]:
     """Return what a build asks of servers; None where nobody knows beforehand."""
-    if plan.scenes is None:
+    if plan.scenes is None or "requests" in plan.facts:
         return {}
     cost = None
     if plan.reads_directly:

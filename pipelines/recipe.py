@@ -12,6 +12,8 @@ from cube.errors import InputError
 from pipelines.recipe_cube import (
     AreaSection,
     CompositeSection,
+    EarthEngineSection,
+    ExportSection,
     GapsSection,
     GridSection,
     MaskSection,
@@ -32,6 +34,8 @@ from pipelines.recipe_values import BandName, Section
 __all__ = [
     "ClusterSection",
     "CompositeSection",
+    "EarthEngineSection",
+    "ExportSection",
     "Recipe",
     "ReferenceSection",
     "SamplingSection",
@@ -40,6 +44,16 @@ __all__ = [
     "TrainingSection",
     "read_recipe",
 ]
+
+SOURCES: dict[str, type[Section]] = {
+    "stac": StacSection,
+    "earthengine": EarthEngineSection,
+    "stack": StackSection,
+}
+"""Sections of `[source]` by their kind."""
+
+SERVER_METHODS = ("median", "mean", "medoid")
+"""Values of `composite.method` that Earth Engine computes."""
 
 DEFAULT_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 
@@ -50,7 +64,7 @@ class Recipe(Section):
     name: str = Field(min_length=1, max_length=100)
     """Title of the map."""
     months: MonthsSection
-    source: Annotated[StacSection | StackSection, Field(discriminator="kind")]
+    source: Annotated[StacSection | EarthEngineSection | StackSection, Field(discriminator="kind")]
     outputs: OutputsSection
     area: AreaSection | None = None
     grid: GridSection = GridSection()
@@ -68,12 +82,16 @@ class Recipe(Section):
     def _fits_together(self) -> "Recipe":
         if len(set(self.bands)) != len(self.bands):
             raise ValueError(f"bands repeat: {list(self.bands)}")
-        if self.area is None and self.source.kind == "stac":
+        if self.area is None and self.source.kind != "stack":
             raise ValueError("area is missing; give [area] bbox or file")
         if self.area is None and self.grid.model_fields_set:
             raise ValueError("grid goes with area; without one the cube takes the stack's own grid")
-        if self.mask.model is not None and self.source.kind == "stack":
-            raise ValueError("mask.model goes with source.kind = 'stac'; a stack has its own mask")
+        if self.mask.model is not None and self.source.kind != "stac":
+            raise ValueError(
+                "mask.model goes with source.kind = 'stac'; others have their own mask"
+            )
+        if self.source.kind == "earthengine":
+            self._is_for_earth_engine()
         if self.composite.tile % self.composite.chunk:
             raise ValueError(
                 f"composite.tile {self.composite.tile} is no multiple of chunk {self.composite.chunk}"
@@ -81,6 +99,25 @@ class Recipe(Section):
         if self.composite.sharded and self.composite.zarr_format == 2:
             raise ValueError("composite.zarr_format 2 has no shards; set composite.sharded = false")
         return self
+
+    def _is_for_earth_engine(self) -> None:
+        """Refuse what needs single looks here, where only composites arrive."""
+        method = self.composite.method
+        if method not in SERVER_METHODS:
+            raise ValueError(
+                f"composite.method {method!r} is not computed on Earth Engine; expected "
+                f"{', '.join(SERVER_METHODS)}, or take source.kind = 'stac'"
+            )
+        wanted = {
+            "composite.outliers": self.composite.outliers,
+            "mask.buffer": self.mask.buffer,
+            "mask.opening": self.mask.opening,
+        }
+        if given := [key for key, value in wanted.items() if value]:
+            raise ValueError(
+                f"{given[0]} needs the single looks, and Earth Engine gives composites; leave it "
+                "out, or take source.kind = 'stac'"
+            )
 
 
 def read_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -129,17 +166,18 @@ def _first_error(error: ValidationError) -> str:
     """Return the first finding as `key: what was found; what is expected`."""
     findings = error.errors(include_url=False)
     first = findings[0]
-    is_stack = "stack" in first["loc"][1:2]
+    kind = next((str(step) for step in first["loc"][1:2] if step in SOURCES), "stac")
     key = _key(first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = f"unknown key{_suggestion(key, StackSection if is_stack else StacSection)}"
+        message = f"unknown key{_suggestion(key, kind)}"
     elif first["type"] == "missing":
         absent = [_key(finding["loc"]) for finding in findings if finding["type"] == "missing"]
         findings = [finding for finding in findings if finding["type"] != "missing"] or [first]
         key, message = ", ".join(absent), "missing; must be given"
     elif first["type"] == "union_tag_invalid":
-        message = f"kind = {first['ctx']['tag']!r} is not known; expected 'stac' or 'stack'"
+        known = ", ".join(map(repr, SOURCES))
+        message = f"kind = {first['ctx']['tag']!r} is not known; expected one of {known}"
     elif first["type"] != "value_error":
         expected = message.removeprefix("Input should be ").replace("a valid tuple", "a list")
         message = f"found {first['input']!r:.80}; expected {expected}"
@@ -149,22 +187,22 @@ def _first_error(error: ValidationError) -> str:
 
 def _key(location: tuple[int | str, ...]) -> str:
     """Return a place in the recipe as its reader sees it, without pydantic's own steps."""
-    return ".".join(str(step) for step in location if step not in ("stac", "stack", "[key]"))
+    return ".".join(str(step) for step in location if step not in (*SOURCES, "[key]"))
 
 
-def _suggestion(key: str, source: type[Section]) -> str:
+def _suggestion(key: str, kind: str) -> str:
     """Return which key of the same table may have been meant, or which there are."""
     *parents, last = key.split(".")
     section: Any = Recipe
     for step in parents:
         field = section.model_fields.get(step)
-        section = source if step == "source" else field.annotation if field else None
+        section = SOURCES[kind] if step == "source" else field.annotation if field else None
         section = next((kind for kind in (*get_args(section), section) if _is_section(kind)), None)
         if section is None:
             return ""
-    for other in (StacSection, StackSection):
-        if parents == ["source"] and source is not other and last in other.model_fields:
-            return f" with this source; it belongs to kind = {'stac' if other is StacSection else 'stack'!r}"
+    owners = [other for other, fields in SOURCES.items() if last in fields.model_fields]
+    if parents == ["source"] and owners:
+        return f" with this source; it belongs to kind = {' or '.join(map(repr, owners))}"
     close = difflib.get_close_matches(last, section.model_fields, n=1)
     known = ", ".join(section.model_fields)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {known}"

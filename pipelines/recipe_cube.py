@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from cube.periods import Period, Step, periods_between
 from pipelines.recipe_values import (
+    AnyPath,
     BandName,
     CatalogueText,
     ExistingPath,
@@ -104,6 +105,66 @@ class StacSection(Section):
     """Seconds without a byte after which a request has failed."""
     lost_scenes: Whole = Field(default=0, ge=0)
     """How many scenes may be lost to broken files, over all tiles, before the run has failed."""
+    project: str | None = None
+    """Of kind = "earthengine"; may stand here so that `kind` alone decides between the two."""
+
+
+class ExportSection(Section):
+    """Composites that Earth Engine writes into files, for areas that are too large to ask for."""
+
+    to: Literal["cloud-storage", "drive"]
+    """Where Earth Engine puts the GeoTIFFs."""
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$")] | None = None
+    """Bucket of "cloud-storage"."""
+    folder: Annotated[str, Field(pattern=r"^[\w][\w -]*(/[\w][\w -]*)*$")] = "canopycube"
+    """Folder in the bucket or on the drive."""
+    files: AnyPath | None = None
+    """Folder of this machine in which finished files lie: needed with "drive", whose files you
+    download yourself; with "cloud-storage" for a bucket that is mounted or was copied."""
+
+    @model_validator(mode="after")
+    def _has_bucket(self) -> "ExportSection":
+        if (self.to == "cloud-storage") != (self.bucket is not None):
+            raise ValueError("bucket goes with to = 'cloud-storage', and only with it")
+        return self
+
+
+class EarthEngineSection(Section):
+    """Composites that Google Earth Engine computes on its own servers."""
+
+    kind: Literal["earthengine"]
+    """Always "earthengine"."""
+    project: str | None = None
+    """Your Google Cloud project; by default EARTHENGINE_PROJECT, or that of your credentials."""
+    collection: str = "COPERNICUS/S2_SR_HARMONIZED"
+    """Image collection; one of which the radiometric offset is removed."""
+    max_cloud_cover: Number = Field(default=80.0, ge=0, le=100)
+    """Images with more cloud (CLOUDY_PIXEL_PERCENTAGE) are not used."""
+    leave_out: tuple[str, ...] = ()
+    """Ids of images (`system:index`) that are not used."""
+    mask: Literal["cloud-score-plus", "scl", "qa60"] | None = None
+    """What says which pixels are clear; by default "cloud-score-plus", and "qa60" where
+    training.preset is "reference"."""
+    clear_threshold: Number = Field(default=0.6, gt=0, lt=1)
+    """Least `cs_cdf` of Cloud Score+ that is clear."""
+    resampling: Literal["nearest", "bilinear"] = "bilinear"
+    """How reflectance comes onto the grid where pixels do not coincide."""
+    requests_at_once: Whole = Field(default=20, ge=1, le=40)
+    """Most requests under way at once, of all processes of this machine; Earth Engine's own limit
+    is 40. Lowered while the server answers that it is too much."""
+    seconds_per_request: Number = Field(default=5.0, gt=0)
+    """Seconds that one request is thought to take at least: `plan` reckons with it."""
+    attempts: Whole = Field(default=8, ge=1, le=100)
+    """Tries of one request before it counts as failed."""
+    timeout: Number = Field(default=360.0, gt=0)
+    """Seconds without a byte after which a request has failed: Earth Engine computes for up to
+    five minutes, and then says itself that the time is up."""
+    endpoint: str = "https://earthengine-highvolume.googleapis.com"
+    """Address of Earth Engine's service."""
+    export: ExportSection | None = None
+    """Have the composites exported to files, and build from those."""
+    catalogue: str | None = None
+    """Of kind = "stac"; may stand here so that `kind` alone decides between the two."""
 
 
 class StackSection(Section):

@@ -69,6 +69,8 @@ def summary(report: dict[str, Any]) -> list[str]:
         lines += [f"scores    {line}" for line in score_lines(training["scores"])]
     if made := report.get("map"):
         lines.append(f"map       {made['tiles']}; {made['classified_share']:.1%} of it classified")
+        if table := made.get("table"):
+            lines.append(f"          {table['rows']:,} rows in {table['path']}")
     if published := report.get("published"):
         areas = ", ".join(f"{name} {area:,.1f}" for name, area in published["hectares"].items())
         lines.append(f"          {published['map']}")
@@ -127,10 +129,18 @@ def _reading_lines(found: dict[str, Any]) -> list[str]:
     if found["requests"] is None:
         lines.append("          requests and bytes are not known for this reader or these files")
     elif found["requests"]:
+        headers = found.get("requests_for_headers")
         lines.append(
-            f"          {found['requests']:,} requests for {_bytes(found['bytes_to_read'])}, "
-            f"{found['requests_for_headers']:,} of them for headers; tries that fail come on top"
+            f"          {found['requests']:,} requests for {_bytes(found['bytes_to_read'])}"
+            + (f", {headers:,} of them for headers" if headers else "")
+            + "; tries that fail come on top"
         )
+    if "seconds_at_least" in found:
+        lines.append(
+            f"          at least {found['seconds_at_least'] / 60:,.0f} min, at "
+            f"{found['seconds_per_request']:g} s a request and {found['requests_at_once']} at once"
+        )
+    lines += [f"          {warning}" for warning in found.get("warnings", ())]
     if found["strips"] > 1:
         lines.append(
             f"          the fullest period takes {found['strips']} strips a tile, which reads "
@@ -152,6 +162,20 @@ def lock_lines(found: dict[str, Any]) -> list[str]:
     lines += [f"  added {name}" for name in added]
     lines += [f"  removed {name}" for name in removed]
     lines += [f"  changed {name}: {', '.join(fields)}" for name, fields in changed.items()]
+    return lines
+
+
+def export_lines(found: dict[str, Any]) -> list[str]:
+    """Return what `export` tells people."""
+    without = f", {found['without_scenes']} have no scene" if found["without_scenes"] else ""
+    lines = [f"exported  {found['exported']} of {found['tiles']} tiles to {found['to']}{without}"]
+    if found["under_way"] or found["not_started"]:
+        lines.append(
+            f"          {found['under_way']} tasks under way, {found['not_started']} not handed in; "
+            "running again goes on with them"
+        )
+    else:
+        lines.append(f"          {found['files']}: now `canopycube build` takes them")
     return lines
 
 

@@ -11,14 +11,12 @@ from cube.cog.fetch import (
     TRAFFIC,
     Fetcher,
     Meter,
-    Patience,
     Signer,
     Unsigned,
-    allow_fetching,
-    stop_fetching,
 )
 from cube.cog.header import FIRST_BYTES, Cog, Headers, Level, read_header
 from cube.cog.read import PIECES, Piece, pieces, read_window
+from cube.patience import Patience, allow_fetching, stop_fetching
 
 __all__ = [
     "FIRST_BYTES",

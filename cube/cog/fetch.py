@@ -6,7 +6,6 @@ again after a growing, random pause; what will not change (404, a file that is t
 """
 
 import os
-import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,36 +16,7 @@ from urllib.parse import urlsplit
 from cube.cog.errors import FileBrokenError, FileUnreachableError
 from cube.cog.http import Failure, RangeBytes, ask_range
 from cube.errors import InputError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long a server that fails is asked again."""
-
-    attempts: int = 8
-    """Tries of one request. With every fifth request failing, one in 400,000 fails eight times."""
-    first_pause: float = 0.5
-    """Seconds before the second try at most; the limit doubles with each further one, and the
-    pause is drawn at random below it, so that many workers do not come back at once."""
-    longest_pause: float = 20.0
-    """Seconds that no pause exceeds, but for what the server itself asks for."""
-    longest_wait: float = 120.0
-    """Seconds that a server may ask for in `Retry-After`; more ends the tries."""
-    timeout: float = 60.0
-    """Seconds without a byte after which a request has failed."""
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise InputError(f"attempts is {self.attempts!r}; expected 1 or more")
-        for name in ("first_pause", "longest_pause", "longest_wait"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)!r}; expected seconds, 0 or more")
-        if not 0 < self.timeout < float("inf"):
-            raise InputError(f"timeout is {self.timeout!r}; expected seconds above 0")
-
-    def pause(self, tries: int) -> float:
-        """Return the seconds to wait after `tries` failed tries: full jitter, exponential."""
-        return random.uniform(0, min(self.longest_pause, self.first_pause * 2 ** (tries - 1)))
+from cube.patience import STOPPED, Patience
 
 
 @runtime_checkable
@@ -85,19 +55,6 @@ class Meter:
             self.received += received
 
 
-_STOPPED = threading.Event()
-
-
-def stop_fetching() -> None:
-    """End the waits and tries of all threads of this process, which is about to end."""
-    _STOPPED.set()
-
-
-def allow_fetching() -> None:
-    """Take `stop_fetching` back, for a process that begins another run."""
-    _STOPPED.clear()
-
-
 TRAFFIC = Meter()
 """All requests of this process, for whoever does not count apart."""
 
@@ -112,7 +69,7 @@ class Fetcher:
     """Signs addresses when they are asked for."""
     meter: Meter = field(default_factory=lambda: TRAFFIC)
     """Where requests are counted."""
-    sleep: Callable[[float], object] = field(default_factory=lambda: _STOPPED.wait)
+    sleep: Callable[[float], object] = field(default_factory=lambda: STOPPED.wait)
     """Waits; tests do not."""
 
     def fetch(self, href: str, start: int, stop: int, *, length: int | None = None) -> bytes:
@@ -149,7 +106,7 @@ class Fetcher:
         failures: list[str] = []
         is_denied = False
         while True:
-            if _STOPPED.is_set():
+            if STOPPED.is_set():
                 raise FileUnreachableError("the run was stopped")
             answer = self._try(href, start, stop, is_retry=is_denied)
             if isinstance(answer, RangeBytes):

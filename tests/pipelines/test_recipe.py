@@ -1,6 +1,8 @@
 """Recipes: what is accepted, and how a wrong one is told."""
 
 import contextlib
+import re
+import tomllib
 from pathlib import Path
 from typing import get_args
 
@@ -18,8 +20,8 @@ from cube.periods import Period
 from cube.stac import PROVIDERS, Provider
 from cube.stac.pixels import READERS
 from cube.stac.providers import ACCESS_KINDS
-from pipelines.recipe import Recipe, read_recipe
-from pipelines.recipe_cube import CompositeSection, GapsSection, StacSection
+from pipelines.recipe import SOURCES, Recipe, read_recipe
+from pipelines.recipe_cube import CompositeSection, ExportSection, GapsSection, StacSection
 
 GOOD = """
 name = "Reserve"
@@ -80,6 +82,19 @@ def test_the_template_is_a_recipe(tmp_path: Path) -> None:
             assert keys <= {key for kind in kinds for key in kind.model_fields}, section
             if section in ("source", "mask", "composite", "gaps"):
                 assert keys == set(kinds[0].model_fields), section
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_the_template_shows_every_kind_of_source(tmp_path: Path, kind: str) -> None:
+    template = Path(__file__).parents[2] / "pipelines" / "recipes" / "template.toml"
+    parts = re.split(r"\n(?:# )?\[source\]", template.read_text())[1:]
+    part = next(part for part in parts if f'kind = "{kind}"' in part).split("\n\n")[0]
+    shown = tomllib.loads(
+        "\n".join(line.removeprefix("#").strip() for line in part.splitlines()[1:])
+    )
+    assert set(shown) - {"source"} <= set(SOURCES[kind].model_fields)
+    if kind == "earthengine":
+        assert set(shown["source"]["export"]) == set(ExportSection.model_fields)
 
 
 def _is_model(kind: object) -> bool:
@@ -147,7 +162,10 @@ def test_a_cloud_model_needs_a_catalogue(tmp_path: Path) -> None:
         (("training.epochs=0",), "training.epochs: found 0; expected .*greater than"),
         (("area.bbox=[1, 2, 3]",), r"area.bbox"),
         (("area.file=none.geojson",), "area.file: file .*none.geojson' does not exist"),
-        (("source.kind=stak",), "source: kind = 'stak' is not known; expected 'stac' or 'stack'"),
+        (
+            ("source.kind=stak",),
+            "source: kind = 'stak' is not known; expected one of 'stac', 'earthengine', 'stack'",
+        ),
         (("source.reader=gdal",), "source.reader: found 'gdal'; expected .*'odc' or 'stackstac'"),
         (("source.access=google",), "source.access: found 'google'; expected 'auto', 'none', .*"),
         (("source.catalogue=earthsearch",), "catalogue 'earthsearch' is unknown; .*earth-search"),
@@ -175,7 +193,7 @@ def test_a_cloud_model_needs_a_catalogue(tmp_path: Path) -> None:
         (("map.clip='no'",), "map.clip: found 'no'; expected .*boolean"),
         (("sampling.block_size=inf",), "sampling.block_size: found inf; expected .*finite"),
         (("sampling.seed=true",), "sampling.seed: found True; expected .*integer"),
-        (("source.mask='SCL'",), "unknown key with this source; it belongs to kind = 'stack'"),
+        (("source.mask='SCL'",), "it belongs to kind = 'earthengine' or 'stack'"),
         (("area.bbox=5",), "area.bbox: found 5; expected a list"),
         (("reference.file='.'",), "reference.file: file .* does not exist"),
         (("nonsense",), "--set 'nonsense' is not understood"),
