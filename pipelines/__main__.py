@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from cube.errors import InputError, WorkFailedError
+from cube.patience import allow_fetching, stop_fetching
 from model.errors import ModelError
 from pipelines import stop
+from pipelines.thresholds import Thresholds
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+RECIPES = ("template", "changqing", "changqing-best")
+"""What `init` can write, by name in `pipelines/recipes`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,9 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _let_fetch(is_allowed: bool) -> None:
-    """Let threads of this process ask servers, or end their tries; where none does, do nothing."""
-    if fetch := sys.modules.get("cube.cog.fetch"):  # half a second, and only some commands need it
-        (fetch.allow_fetching if is_allowed else fetch.stop_fetching)()
+    """Let threads of this process ask servers, or end their tries."""
+    (allow_fetching if is_allowed else stop_fetching)()
 
 
 def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
@@ -46,7 +50,8 @@ def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
         traceback.print_exception(error)
     text = _printable(" ".join(str(error).split("\n")))
     if options.json:
-        print(json.dumps({"error": text, "exit": code}))
+        # cubes that differ are an error that has figures to tell
+        print(json.dumps({**getattr(error, "found", {}), "error": text, "exit": code}))
     print(f"canopycube: {text}", file=sys.stderr)
     return code
 
@@ -67,10 +72,18 @@ def _parser() -> argparse.ArgumentParser:
 
     init = _command(commands, "init", "write a commented recipe", _init)
     init.add_argument("recipe", type=Path, nargs="?", default=Path("recipe.toml"))
+    init.add_argument(
+        "--from",
+        dest="name",
+        choices=RECIPES,
+        default=RECIPES[0],
+        help="what to start from: every key explained, or a published run (default: template)",
+    )
 
     for name, text in {
         "plan": "say what a run will do, before it reads whole scenes",
         "lock": "search the scenes and keep them; --update searches anew and says what changed",
+        "export": "have Earth Engine write the cube's tiles into files (source.export)",
         "build": "make the data cube",
         "sample": "draw training sequences from the cube",
         "train": "score and train the classifier",
@@ -82,7 +95,52 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("recipe", type=Path, help="recipe file (TOML)")
         if name == "lock":
             command.add_argument("--update", action="store_true", help="ask the catalogue again")
+        if name == "export":
+            command.add_argument(
+                "--no-wait", action="store_true", help="hand the tasks in and come back later"
+            )
+        if name == "map":
+            command.add_argument(
+                "--table",
+                type=Path,
+                nargs="?",
+                const=_TABLE_INSIDE,
+                metavar="FILE",
+                help="write latitude, longitude and class of every pixel, too: .csv, .csv.gz or "
+                ".parquet (default: map_table.csv in the output folder)",
+            )
         _overridable(command)
+
+    compare = _command(commands, "compare", "say how far two cubes agree", _compare)
+    for name in ("a", "b"):
+        compare.add_argument(name, type=Path, metavar=name.upper(), help=_CUBE)
+    compare.add_argument("--classifier", type=Path, help="folder; compares what it says of both")
+    compare.add_argument(
+        "--min-months", type=int, default=1, help="clear periods a pixel needs to be classified (1)"
+    )
+    for name, text in _THRESHOLDS.items():
+        compare.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=float,
+            default=getattr(Thresholds, name),
+            metavar="NUMBER",
+            help=f"{text} (%(default)s)",
+        )
+    compare.add_argument("--workers", type=int, help="threads (default: one a core)")
+    compare.add_argument("--full", action="store_true", help="print every band and period")
+    compare.add_argument("--csv", type=Path, metavar="FILE", help="write every figure as a table")
+
+    tables = _command(
+        commands, "import-table", "make a stack and samples of Earth Engine's tables", _import_table
+    )
+    tables.add_argument(
+        "tables", nargs="+", metavar="TABLE", help="CSV, gzip or Parquet: file, folder or pattern"
+    )
+    tables.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="made if missing")
+    tables.add_argument("--crs", help="CRS of the grid (default: the data's UTM zone)")
+    tables.add_argument("--first", metavar="YYYY-MM", help="first month (default: of whole years)")
+    tables.add_argument("--last", metavar="YYYY-MM", help="last month (default: of whole years)")
+    tables.add_argument("--scale", type=float, help="reflectance of one count (default: 0.0001)")
 
     demo = _command(commands, "demo", "simulate a forest and map its species", _demo)
     demo.add_argument("folder", type=Path, nargs="?", default=Path("demo"))
@@ -116,7 +174,7 @@ def _overridable(command: argparse.ArgumentParser) -> None:
 def _init(options: argparse.Namespace) -> dict[str, Any]:
     if options.recipe.exists():
         raise InputError(f"{str(options.recipe)!r} exists; it is not overwritten")
-    template = Path(__file__).parent / "recipes" / "template.toml"
+    template = Path(__file__).parent / "recipes" / f"{options.name}.toml"
     try:
         options.recipe.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
@@ -133,7 +191,7 @@ def _on_recipe(step: str) -> Callable[[argparse.Namespace], Any]:
         recipe = read_recipe(options.recipe, tuple(options.overrides))
         # a wrong recipe is told before the seconds that these take to import
         from pipelines.progress import Reporter
-        from pipelines.report import lock_lines, plan_lines, summary
+        from pipelines.report import export_lines, lock_lines, plan_lines, summary
         from pipelines.run import open_run
 
         with open_run(recipe, Reporter(is_quiet=options.json)) as run:
@@ -143,12 +201,93 @@ def _on_recipe(step: str) -> Callable[[argparse.Namespace], Any]:
             elif step == "lock":
                 found = run.lock(update=options.update)
                 _print_lines(options, lock_lines(found))
+            elif step == "export":
+                found = run.export(waits=not options.no_wait)
+                _print_lines(options, export_lines(found))
+            elif step == "map":
+                found = run.map(table=_table_file(options.table, run.layout.folder))
+                _print_lines(options, summary(run.report))
             else:
                 found = run.all() if step == "run" else getattr(run, step)()
                 _print_lines(options, summary(run.report))
         return found
 
     return carry_out
+
+
+_TABLE_INSIDE = Path()
+"""`--table` without a file."""
+
+
+def _table_file(given: Path | None, folder: Path) -> Path | None:
+    """Return where `--table` writes: the file given, or one of the usual name in the run's folder."""
+    if given != _TABLE_INSIDE:
+        return given
+    from pipelines.map_table import TABLE_NAME
+
+    return folder / TABLE_NAME
+
+
+_CUBE = "cube.zarr, a folder that holds one, or its recipe"
+
+_THRESHOLDS = {
+    "max_bias": "largest mean difference of a band and period, in reflectance",
+    "max_rmse": "largest root mean square difference of a band and period, in reflectance",
+    "min_correlation": "smallest correlation of a band and period",
+    "max_clear_difference": "largest share of pixels with a value, or a label, in one cube only",
+    "min_agreement": "smallest share of equal labels where both have one",
+}
+"""What each threshold of `compare` limits; exit code 1 beyond any of them."""
+
+
+def _compare(options: argparse.Namespace) -> dict[str, Any]:
+    limits = Thresholds(**{name: getattr(options, name) for name in _THRESHOLDS})
+    # wrong thresholds are told before the seconds that these take to import
+    from pipelines.compare_cubes import compare_cubes
+    from pipelines.compare_lines import comparison_lines, verdict
+    from pipelines.compare_report import check_table, compared, write_table
+    from pipelines.compare_verdict import CubesDifferError, exceeded
+    from pipelines.progress import Reporter
+
+    if options.csv:
+        check_table(options.csv)
+    made = compare_cubes(
+        options.a,
+        options.b,
+        Reporter(is_quiet=options.json),
+        classifier=options.classifier,
+        min_months=options.min_months,
+        workers=options.workers,
+    )
+    above = exceeded(made, limits)
+    found = compared(made, limits, above)
+    _print_lines(options, comparison_lines(made, above, is_full=options.full))
+    if options.csv:
+        write_table(options.csv, made)
+    if above:
+        raise CubesDifferError(verdict(above), found)
+    return found
+
+
+def _import_table(options: argparse.Namespace) -> Any:
+    from cube.periods import parse_month
+    from pipelines.import_table import ImportOptions, import_tables
+    from pipelines.import_text import import_lines
+    from pipelines.progress import Reporter
+
+    found = import_tables(
+        options.tables,
+        options.to,
+        Reporter(is_quiet=options.json),
+        ImportOptions(
+            crs=options.crs,
+            first=parse_month(options.first) if options.first else None,
+            last=parse_month(options.last) if options.last else None,
+            scale=options.scale,
+        ),
+    )
+    _print_lines(options, import_lines(found))
+    return found
 
 
 def _demo(options: argparse.Namespace) -> Any:

@@ -105,6 +105,28 @@ class Run:
             },
         }
 
+    def export(self, *, waits: bool = True) -> dict[str, Any]:
+        """Let Earth Engine write the cube's tiles into files, and follow that to its end."""
+        section = self.recipe.source
+        if section.kind != "earthengine" or section.export is None:
+            raise InputError(
+                "there is nothing to export: the recipe has no [source.export], which goes with "
+                "source.kind = 'earthengine'; `canopycube build` needs none"
+            )
+        from cube.earthengine.exported import ExportedSource
+        from pipelines.export_composites import ExportJob, export_composites
+
+        plan = self.plan
+        assert isinstance(plan.source, ExportedSource)  # planned so for such a section
+        job = ExportJob(
+            source=plan.source,
+            section=section.export,
+            title=self.recipe.name,
+            record=self.layout.exports,
+            inputs=plan.inputs,
+        )
+        return export_composites(job, self.reporter, waits=waits)
+
     def describe(self) -> dict[str, Any]:
         """Return what a run will do, after checking labels and settings too."""
         self.check()
@@ -122,7 +144,7 @@ class Run:
         from pipelines.train_model import train_config
 
         train_config(self.recipe.training, self.recipe.bands)
-        check_reference(self.recipe, self.plan.spec.geobox)
+        check_reference(self.recipe, None if self._takes_samples else self.plan.spec.geobox)
 
     def build(self) -> dict[str, Any]:
         """Build the cube."""
@@ -133,13 +155,17 @@ class Run:
         return self._end("cube", self.plan.inputs, found)
 
     def sample(self) -> dict[str, Any]:
-        """Draw samples from the finished cube."""
-        records, inputs = self._cube_records(), self._sample_inputs()
+        """Draw samples from the finished cube, or take imported ones, which need none."""
+        inputs = self._sample_inputs()
         if self._is_done("samples", inputs) and self.layout.samples.exists():
             return dict(self.report["samples"])
-        from pipelines.draw_samples import sample_cube
+        from pipelines.draw_samples import check_reference, sample_cube, take_samples
 
         self._begin("samples", inputs)
+        if self._takes_samples:
+            check_reference(self.recipe, None)
+            return self._end("samples", inputs, take_samples(self.recipe))
+        records = self._cube_records()
         digests = {tile: str(record["digest"]) for tile, record in records.items()}
         return self._end("samples", inputs, sample_cube(self.recipe, tile_digests=digests))
 
@@ -153,10 +179,14 @@ class Run:
         self._begin("training", inputs)
         return self._end("training", inputs, train_model(self.recipe, self.reporter))
 
-    def map(self) -> dict[str, Any]:
-        """Classify the cube."""
+    def map(self, *, table: Path | None = None) -> dict[str, Any]:
+        """Classify the cube; with `table` write every classified pixel there as a row, too."""
         from pipelines.map_species import map_species, plan_map
 
+        if table is not None:
+            from pipelines.map_table import check_table
+
+            check_table(table)
         self._cube_records()  # refuses a cube that is not complete
         clip = self.recipe.map.clip and self.recipe.area and self.recipe.area.file
         job = plan_map(
@@ -170,14 +200,20 @@ class Run:
             colours=self.recipe.reference.colours if self.recipe.reference else None,
         )
         self._begin("map", job.inputs)
-        return self._end("map", job.inputs, map_species(job, self.client, self.reporter))
+        found = map_species(job, self.client, self.reporter)
+        self._end("map", job.inputs, found)
+        if table is not None:
+            from pipelines.map_table import write_map_table
+
+            self._refuse_damaged_map(job.inputs)
+            found["table"] = write_map_table(self.layout.map, table, self.reporter)
+        return self._end("map", job.inputs, found)
 
     def publish(self) -> dict[str, Any]:
         """Write the map for other programs and for people; only a whole map is published."""
         made = self.report.get("map")
         if made is None or not self.layout.map.exists():
             raise InputError("there is no finished map yet; run `canopycube map` first")
-        from pipelines.map_species import forget_damaged
         from pipelines.publish_map import PICTURES, publish_map
 
         regions = self.plan.spec.regions()
@@ -186,11 +222,7 @@ class Run:
             raise InputError(
                 f"the map has {len(tiles)} of {len(regions)} tiles; run `canopycube map` first"
             )
-        if damaged := forget_damaged(self.layout.map, made["inputs"], regions):
-            raise WorkFailedError(
-                f"tiles {', '.join(damaged)} of the map are lost or damaged. Their records are "
-                "removed: run `canopycube map` again"
-            )
+        self._refuse_damaged_map(made["inputs"])
         inputs = fingerprint({"map": made["inputs"], "name": self.recipe.name})
         files = [self.layout.folder / name for name in PICTURES]
         if self._is_done("published", inputs) and all(file.exists() for file in files):
@@ -198,6 +230,15 @@ class Run:
         self._begin("published", inputs)
         found = publish_map(self.layout, self.recipe.name, self.reporter)
         return self._end("published", inputs, found)
+
+    def _refuse_damaged_map(self, inputs: str) -> None:
+        from pipelines.map_species import forget_damaged
+
+        if damaged := forget_damaged(self.layout.map, inputs, self.plan.spec.regions()):
+            raise WorkFailedError(
+                f"tiles {', '.join(damaged)} of the map are lost or damaged. Their records are "
+                "removed: run `canopycube map` again"
+            )
 
     def all(self) -> dict[str, Any]:
         """Do every step the recipe asks for; return the report."""
@@ -222,20 +263,41 @@ class Run:
                     advance = stack.enter_context(self.reporter.bar("scenes", total))
                 advance()
 
-            return plan_cube(self.recipe, update_lock=update_lock, on_scene=on_scene)
+            plan = plan_cube(self.recipe, update_lock=update_lock, on_scene=on_scene)
+        for warning in plan.facts.get("warnings", ()):
+            self.reporter.say(warning)
+        return plan
 
     def _sample_inputs(self) -> str:
         section = self.recipe.reference
         if section is None:
             raise InputError("the recipe has no [reference], so there is nothing to sample")
+        reference = section.model_dump(mode="json", exclude={"file", "samples", "colours"})
+        sampling = self.recipe.sampling.model_dump()
+        if section.samples is not None:
+            settled = [str(period) for period in self.recipe.months.calendar]
+            return fingerprint(
+                {
+                    "samples": _content_of_store(section.samples),
+                    "bands": self.recipe.bands,
+                    "periods": settled,
+                    "reference": reference,
+                    "sampling": sampling,
+                }
+            )
+        assert section.file is not None  # one of the two, by validation
         return fingerprint(
             {
                 "cube": cube_digest(self._cube_records()),
-                "reference": section.model_dump(mode="json", exclude={"file", "colours"}),
+                "reference": reference,
                 "file": _content(section.file),
-                "sampling": self.recipe.sampling.model_dump(),
+                "sampling": sampling,
             }
         )
+
+    @property
+    def _takes_samples(self) -> bool:
+        return self.recipe.reference is not None and self.recipe.reference.samples is not None
 
     def _training_inputs(self) -> str:
         inputs = self._sample_inputs()
@@ -364,4 +426,14 @@ def _content(path: Path) -> str:
             sha.update(part.suffix.encode() + b"\0")
             with part.open("rb") as file:
                 sha.update(hashlib.file_digest(file, "sha256").digest())
+    return sha.hexdigest()
+
+
+def _content_of_store(folder: Path) -> str:
+    """Return the SHA-256 of every file of a store, with its name."""
+    sha = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        sha.update(str(file.relative_to(folder)).encode() + b"\0")
+        with file.open("rb") as opened:
+            sha.update(hashlib.file_digest(opened, "sha256").digest())
     return sha.hexdigest()
