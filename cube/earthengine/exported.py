@@ -28,6 +28,7 @@ from cube.earthengine.composite import (
     composite_from_pixels,
     composite_without_looks,
 )
+from cube.earthengine.errors import PassingError
 from cube.earthengine.requests import MOST_BANDS
 from cube.earthengine.source import EarthEngineSource
 from cube.errors import InputError, WorkFailedError
@@ -210,8 +211,14 @@ class _StorageSigner:
     """Whose credentials, found in this process."""
 
     def url(self, href: str, *, is_retry: bool) -> tuple[str, dict[str, str]]:
-        """Return the address and a header that is used at once."""
-        return href, _account(self.access).headers(href, is_denied=is_retry)
+        """Return the address and a header that is used at once.
+
+        Raises `FileUnreachableError` where no token can be had now.
+        """
+        try:
+            return href, _account(self.access).headers(href, is_denied=is_retry)
+        except PassingError as error:
+            raise FileUnreachableError(str(error)) from None
 
 
 @functools.lru_cache(maxsize=4)

@@ -187,6 +187,7 @@ KINDS = (
 )
 
 
+@pytest.mark.slow
 def test_a_fifth_of_all_requests_failing_changes_no_byte(build, server):
     calm, _ = build("calm")
     asked = len(server.pixel_requests)
@@ -199,6 +200,7 @@ def test_a_fifth_of_all_requests_failing_changes_no_byte(build, server):
     assert {"status", "reset", "truncate", "html", "busy"} <= set(server.faults)
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_down_ends_the_build_and_a_later_one_goes_on(
     recipe, build, server, command, tmp_path
 ):
@@ -216,6 +218,7 @@ def test_a_server_that_stays_down_ends_the_build_and_a_later_one_goes_on(
     assert hashes(tmp_path / "down") == hashes(calm)
 
 
+@pytest.mark.slow
 def test_a_tile_too_large_for_the_server_is_cut_in_four(build, server):
     whole, _ = build("whole")
     asked = len(server.pixel_requests)
@@ -226,6 +229,7 @@ def test_a_tile_too_large_for_the_server_is_cut_in_four(build, server):
     assert len(server.pixel_requests) > 3 * asked
 
 
+@pytest.mark.slow
 def test_a_server_that_can_compute_nothing_is_told(build, server):
     server.pixel_limit = 10
     with pytest.raises(WorkFailedError, match="User memory limit exceeded"):
@@ -280,6 +284,7 @@ def test_exports_that_fail_are_told_and_started_anew(recipe, server, command, tm
     assert len(server.export_requests) == 8
 
 
+@pytest.mark.slow
 def test_files_from_a_drive_are_read_where_the_user_put_them(
     build, recipe, server, command, tmp_path
 ):
