@@ -132,8 +132,11 @@ class _Granule:
         """Return stored units and `clear` where every band has data, `seen` where the SCL has."""
         image = ee.Image(image)
         is_seen = self._nearest(image, "SCL").gt(1)  # 0 is no data, 1 saturated or defective
-        has_data = self._masks(image).reduce(ee.Reducer.allNonZero()).And(is_seen)
-        values = self._stored(image).addBands(self._clear(image).rename([_CLEAR]))
+        stored = self._stored(image)
+        # what resampling makes of a mask is nowhere said: it may be a fraction, or reach less far
+        masks = self._masks(image).addBands(stored.mask())
+        has_data = masks.reduce(ee.Reducer.allNonZero()).And(is_seen)
+        values = stored.unmask(0, False).addBands(self._clear(image).rename([_CLEAR]))
         return values.updateMask(has_data).addBands(is_seen.updateMask(is_seen).rename([_SEEN]))
 
     def _nearest(self, image: Image, name: str) -> Image:

@@ -22,8 +22,8 @@ def each(things: Any, make: Callable[[Any], Any]) -> Any:
 
 
 def _median(looks: Any, bands: tuple[str, ...], clear: Image, number: int) -> Image:
-    # exact: Earth Engine makes a histogram only of far more values than a period has looks
-    return looks.select(list(bands)).reduce(ee.Reducer.median())
+    # exact: Earth Engine makes a histogram only of more than `maxRaw` values
+    return looks.select(list(bands)).reduce(ee.Reducer.median(maxRaw=number + 1))
 
 
 def _mean(looks: Any, bands: tuple[str, ...], clear: Image, number: int) -> Image:

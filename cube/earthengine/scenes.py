@@ -1,20 +1,19 @@
 """A question in, the Sentinel-2 images that Earth Engine has for it out, as a `SceneList`."""
 
-import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from shapely.geometry import MultiPolygon, Polygon
 
 from cube.earthengine.composite import Mask
+from cube.earthengine.properties import NAMES, scene_of
 from cube.errors import InputError
 from cube.periods import Period
-from cube.stac.footprint import geojson, meets, unwrapped
-from cube.stac.identity import Identity, Label, identity_of
+from cube.stac.footprint import meets, unwrapped
 from cube.stac.overpass import without_duplicates
 from cube.stac.scene import DroppedScene, Scene, SceneList
 from cube.stac.search import SceneQuery
@@ -25,31 +24,8 @@ if TYPE_CHECKING:
 HARMONIZED = "COPERNICUS/S2_SR_HARMONIZED"
 """Earth Engine's Sentinel-2 L2A collection whose reflectance has no offset."""
 
-OFFSET_REASON = "Earth Engine's harmonised collection has the offset removed"
-
 MOST_LISTED = 2_000
 """Images asked for at once. Earth Engine gives up a list of more than 5,000."""
-
-_NAMES = (
-    "system:index",
-    "system:time_start",
-    "system:footprint",
-    "DATATAKE_IDENTIFIER",
-    "MGRS_TILE",
-    "PROCESSING_BASELINE",
-    "GENERATION_TIME",
-    "CLOUDY_PIXEL_PERCENTAGE",
-    "PRODUCT_ID",
-)
-"""Properties of https://developers.google.com/earth-engine/datasets/catalog/COPERNICUS_S2_SR_HARMONIZED
-in the order in which they are asked for."""
-
-_INDEX = re.compile(r"\w{1,100}", re.ASCII)
-_PATTERNS = {
-    "DATATAKE_IDENTIFIER": re.compile(r"GS2[A-D]_\d{8}T\d{6}_\d{6}_N\d{2}\.\d{2}"),
-    "MGRS_TILE": re.compile(r"(0?[1-9]|[1-5]\d|60)[C-HJ-NP-X][A-HJ-NP-Z]{2}"),
-    "PROCESSING_BASELINE": re.compile(r"\d{2}\.\d{2}"),
-}
 
 _LATEST = timedelta(days=1)
 """How long after its datatake began a granule can be sensed; less than an hour in truth."""
@@ -57,7 +33,6 @@ _LATEST = timedelta(days=1)
 _SHORTEST = timedelta(minutes=1)
 """Time span that is not halved again where an area has too many images."""
 
-_FIRST_YEAR, _LAST_YEAR = 2015, 2100
 _CLOUDY = 20.0
 """Per cent of cloud at which a QA60 that is not empty has bits set."""
 
@@ -94,7 +69,7 @@ class ImageQuery:
             )
         _ = self._as_scenes
 
-    @property
+    @cached_property
     def area(self) -> Polygon | MultiPolygon:
         """The area in continuous lon/lat."""
         return self._as_scenes.area
@@ -104,14 +79,12 @@ class ImageQuery:
         return self._as_scenes.wants(scene)
 
     def why_not(self, scene: Scene) -> str | None:
-        """Return why an image that was asked for is not to be used, None for one that is."""
-        if scene.id in self.leave_out:
-            return "left out by the recipe"
+        """Return why an image is too cloudy to be used, None for one that is not."""
         if scene.cloud_cover is not None and scene.cloud_cover > self.max_cloud_cover:
             return f"cloud cover {scene.cloud_cover:g} % is above {self.max_cloud_cover:g} %"
         return None
 
-    @property
+    @cached_property
     def _as_scenes(self) -> SceneQuery:
         """The same question as catalogues are asked, which has the same rules."""
         return SceneQuery(
@@ -137,8 +110,11 @@ def find_images(session: "Session", query: ImageQuery) -> SceneList:
     found: dict[str, Scene] = {}
     dropped: dict[str, DroppedScene] = {}
     for start, end in _spans(query.periods):
-        for row in _rows(session, query, query.collection, _NAMES, start, end):
-            scene = _scene(row, query.collection)
+        for row in _rows(session, query, query.collection, NAMES, start, end):
+            if row[0] in query.leave_out:  # whatever else is told of it
+                dropped[row[0]] = DroppedScene(id=row[0], reason="left out by the recipe")
+                continue
+            scene = scene_of(row, query.collection)
             if not query.wants(scene) or not meets(unwrapped(scene.footprint), query.area):
                 continue
             if (why := query.why_not(scene)) is not None:
@@ -249,97 +225,6 @@ def _rows(
     middle = start + (end - start) / 2
     yield from _rows(session, query, collection, names, start, middle)
     yield from _rows(session, query, collection, names, middle, end)
-
-
-def _scene(row: list[Any], collection: str) -> Scene:
-    told = dict(zip(_NAMES, row, strict=True))
-    name = told["system:index"]
-    if not isinstance(name, str) or not _INDEX.fullmatch(name):
-        raise InputError(f"{collection!r} has an image whose system:index is {str(name)[:80]!r}")
-    identity = _identity(name, told)
-    scene = Scene(
-        id=name,
-        collection=collection,
-        time=_time(name, "system:time_start", told["system:time_start"]),
-        overpass=identity.overpass,
-        tile=identity.tile,
-        baseline=identity.baseline,
-        version=identity.version,
-        epsg=_utm_zone(identity.tile),
-        footprint=_footprint(name, told["system:footprint"]),
-        cloud_cover=_percentage(name, told["CLOUDY_PIXEL_PERCENTAGE"]),
-        assets={},
-        offset=0,
-        offset_reason=OFFSET_REASON,
-        is_locked=True,
-    )
-    try:
-        _ = scene.overpass_start
-    except ValueError:
-        raise InputError(
-            f"image {name!r} has DATATAKE_IDENTIFIER {told['DATATAKE_IDENTIFIER']!r}, whose time "
-            "does not exist"
-        ) from None
-    return scene
-
-
-def _identity(name: str, told: Mapping[str, Any]) -> Identity:
-    """Return what the granule is, by the rules for every provider."""
-    for key, pattern in _PATTERNS.items():
-        if not isinstance(told[key], str) or not pattern.fullmatch(told[key]):
-            raise InputError(
-                f"image {name!r} has {key} {str(told[key])[:80]!r}; expected {pattern.pattern}"
-            )
-    made = _time(name, "GENERATION_TIME", told["GENERATION_TIME"])
-    properties = {
-        "platform": "sentinel-2",
-        "s2:datatake_id": told["DATATAKE_IDENTIFIER"],
-        "s2:mgrs_tile": told["MGRS_TILE"],
-        "s2:processing_baseline": told["PROCESSING_BASELINE"],
-        "s2:generation_time": made.isoformat(),
-        "s2:product_uri": str(told["PRODUCT_ID"] or ""),
-    }
-    return identity_of(Label(id=name, properties=properties), longitude=0.0)
-
-
-def _utm_zone(tile: str) -> int:
-    """Return the EPSG code of a tile's zone; bands from N on are north of the equator."""
-    return (32600 if tile[2] >= "N" else 32700) + int(tile[:2])
-
-
-def _time(name: str, key: str, value: Any) -> datetime:
-    if _is_number(value):
-        time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=float(value))
-        if _FIRST_YEAR <= time.year < _LAST_YEAR:
-            return time
-    raise InputError(f"image {name!r} has {key} {str(value)[:80]!r}, no time in milliseconds")
-
-
-def _percentage(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if _is_number(value) and 0 <= value <= 100:
-        return float(value)
-    raise InputError(
-        f"image {name!r} has CLOUDY_PIXEL_PERCENTAGE {str(value)[:80]!r}; expected 0..100"
-    )
-
-
-def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and abs(value) < 1e14
-
-
-def _footprint(name: str, value: Any) -> dict[str, Any]:
-    """Return the footprint as a polygon: Earth Engine keeps Sentinel-2's as a ring."""
-    try:
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{str(value)[:80]!r}")
-        if value.get("type") == "LinearRing":
-            value = {"type": "Polygon", "coordinates": [value.get("coordinates")]}
-        return geojson(unwrapped(value))
-    except ValueError as error:
-        raise InputError(f"image {name!r} has a system:footprint that is none: {error}") from error
 
 
 def _why_none(query: ImageQuery, dropped: list[DroppedScene]) -> str:

@@ -24,7 +24,7 @@ from cube.stac.overpass import overpasses
 from cube.stac.scene import Scene
 from cube.stac.source import StacSource
 
-LOOK_AHEAD = 4
+LOOK_AHEAD = 8
 """Periods asked for, or waiting to be taken, beyond the one that is being taken: what a tile's
 series holds in memory beside what its caller keeps."""
 

@@ -367,69 +367,68 @@ def lines_of(size=10, **definition):
 
 MEDIAN_BY_SCORE = """
 v1 = select(["B2", "B8A", "AOT"], 0_0, ["B02", "B8A", "AOT"])
-v2 = gt(unmask(select(["SCL"], 0_0), false, constant(0)), constant(1))
-v3 = ImageCollection.mosaic(ImageCollection.fromImages(List.map(
+v2 = min(
+    multiply(floor(add(resample(toFloat(v1), "bilinear"), constant(0.5))), constant([1, 1, 10])),
+    constant(32767))
+v3 = gt(unmask(select(["SCL"], 0_0), false, constant(0)), constant(1))
+v4 = ImageCollection.mosaic(ImageCollection.fromImages(List.map(
     0_0 -> addBands(
         updateMask(
             addBands(
-                min(
-                    multiply(
-                        floor(add(resample(toFloat(v1), "bilinear"), constant(0.5))),
-                        constant([1, 1, 10])),
-                    constant(32767)),
+                unmask(v2, false, constant(0)),
                 rename(
                     gte(unmask(select(["cs_cdf"], 0_0), false, constant(0)), constant(0.6)),
                     ["clear"])),
-            and(reduce(mask(v1), Reducer.allNonZero()), v2)),
-        rename(updateMask(v2, v2), ["seen"])),
+            and(reduce(addBands(mask(v1), mask(v2)), Reducer.allNonZero()), v3)),
+        rename(updateMask(v3, v3), ["seen"])),
     false,
     List.get(1, 1_0))))
-v4 = unmask(select(["clear", "seen"], v3), false, constant(0))
-v5 = toInt16(rename(constant(List.get(0, 1_0)), ["day", "rank"]))
-v6 = ImageCollection.fromImages(List.map(
+v5 = unmask(select(["clear", "seen"], v4), false, constant(0))
+v6 = toInt16(rename(constant(List.get(0, 1_0)), ["day", "rank"]))
+v7 = ImageCollection.fromImages(List.map(
     1_0 -> addBands(
         addBands(
             addBands(
-                updateMask(select(["B02", "B8A", "AOT"], v3), select(["clear"], v4)),
-                v4),
-            multiply(select(["day"], v5), select(["clear"], v4))),
-        select(["rank"], v5)),
+                updateMask(select(["B02", "B8A", "AOT"], v4), select(["clear"], v5)),
+                v5),
+            multiply(select(["day"], v6), select(["clear"], v5))),
+        select(["rank"], v6)),
     false,
     [[[2, 0], [
         addBands(load(neighbour), ["cs_cdf"], load(score of neighbour)),
         addBands(load(native), ["cs_cdf"], load(score of native))]],
      [[7, 1], [
         addBands(load(later), ["cs_cdf"], load(score of later))]]]))
-v7 = unmask(
+v8 = unmask(
     toDouble(ImageCollection.reduce(
-        Collection.map(0_0 -> select(["B02", "B8A", "AOT"], 0_0), v6),
-        Reducer.median())),
+        Collection.map(0_0 -> select(["B02", "B8A", "AOT"], 0_0), v7),
+        Reducer.median(3))),
     false,
     constant(-32768))
-v8 = floor(add(v7, constant(0.5)))
-v9 = unmask(
+v9 = floor(add(v8, constant(0.5)))
+v10 = unmask(
     ImageCollection.reduce(
-        Collection.map(0_0 -> select(["clear", "seen", "day"], 0_0), v6), Reducer.sum()),
+        Collection.map(0_0 -> select(["clear", "seen", "day"], 0_0), v7), Reducer.sum()),
     false,
     constant(0))
-v10 = divide(toDouble(select([2], v9)), max(select([0], v9), constant(1)))
-v11 = floor(add(v10, constant(0.5)))
+v11 = divide(toDouble(select([2], v10)), max(select([0], v10), constant(1)))
+v12 = floor(add(v11, constant(0.5)))
 toInt16(rename(
     addBands(
         addBands(
             addBands(
-                subtract(v8, and(
-                    eq(subtract(v8, v7), constant(0.5)),
-                    neq(mod(v8, constant(2)), constant(0)))),
-                select([0], v9)),
-            select([1], v9)),
+                subtract(v9, and(
+                    eq(subtract(v9, v8), constant(0.5)),
+                    neq(mod(v9, constant(2)), constant(0)))),
+                select([0], v10)),
+            select([1], v10)),
         multiply(
             subtract(
-                subtract(v11, and(
-                    eq(subtract(v11, v10), constant(0.5)),
-                    neq(mod(v11, constant(2)), constant(0)))),
+                subtract(v12, and(
+                    eq(subtract(v12, v11), constant(0.5)),
+                    neq(mod(v12, constant(2)), constant(0)))),
                 constant(1)),
-            gt(select([0], v9), constant(0)))),
+            gt(select([0], v10), constant(0)))),
     ["B02", "B8A", "AOT", "clear_count", "seen_count", "day_offset"]))
 """
 
@@ -447,10 +446,10 @@ def test_the_expression_of_a_median_by_cloud_score(asked):
     [
         (
             {"mask": "scl"},
-            """v2 = unmask(select(["SCL"], 0_0), false, constant(0))
-            | and(reduce(mask(v1), Reducer.allNonZero()), gt(v2, constant(1)))
-            | rename(or(or(or(eq(v2, constant(4)), eq(v2, constant(5))), eq(v2, constant(6))),
-                eq(v2, constant(7))), ["clear"])
+            """v3 = unmask(select(["SCL"], 0_0), false, constant(0))
+            | and(reduce(addBands(mask(v1), mask(v2)), Reducer.allNonZero()), gt(v3, constant(1)))
+            | rename(or(or(or(eq(v3, constant(4)), eq(v3, constant(5))), eq(v3, constant(6))),
+                eq(v3, constant(7))), ["clear"])
             | [[[2, 0], [load(neighbour), load(native)]], [[7, 1], [load(later)]]]""",
             "cs_cdf",
         ),
@@ -465,9 +464,9 @@ def test_the_expression_of_a_median_by_cloud_score(asked):
         (
             {"method": "mean"},
             """unmask(toDouble(divide(toDouble(ImageCollection.reduce(Collection.map(
-                0_0 -> select(["B02", "B8A", "AOT"], 0_0), v6), Reducer.sum())), v8)), false,
+                0_0 -> select(["B02", "B8A", "AOT"], 0_0), v7), Reducer.sum())), v9)), false,
                 constant(-32768))
-            | v8 = max(select([0], v7), constant(1))""",
+            | v9 = max(select([0], v8), constant(1))""",
             "Reducer.median",
         ),
         (
@@ -476,8 +475,8 @@ def test_the_expression_of_a_median_by_cloud_score(asked):
             | select(["B02", "B8A", "AOT"], ImageCollection.qualityMosaic(Collection.map(
                 4_0 -> addBands(v1, rename(subtract(multiply(toDouble(ImageCollection.reduce(
                 Collection.map(0_0 -> reduce(abs(subtract(0_0, v1)), Reducer.sum()),
-                Collection.map(0_0 -> select(["B02", "B8A", "AOT"], 0_0), v7)), Reducer.sum())),
-                constant(-2)), select(["rank"], 4_0)), ["nearness"])), v7), "nearness"))""",
+                Collection.map(0_0 -> select(["B02", "B8A", "AOT"], 0_0), v8)), Reducer.sum())),
+                constant(-2)), select(["rank"], 4_0)), ["nearness"])), v8), "nearness"))""",
             "Reducer.median",
         ),
         (

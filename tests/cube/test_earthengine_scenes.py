@@ -1,5 +1,6 @@
 """The scene list that Earth Engine gives: against the forest's own schedule, and with odd answers."""
 
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -7,12 +8,14 @@ from itertools import pairwise
 
 import pytest
 from earthengine import EarthEngineServer
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from cube.earthengine.access import Access
+from cube.earthengine.properties import OFFSET_REASON, scene_of
 from cube.earthengine.scenes import (
     HARMONIZED,
     MOST_LISTED,
-    OFFSET_REASON,
     ImageQuery,
     empty_qa60,
     find_images,
@@ -22,6 +25,7 @@ from cube.errors import InputError
 from cube.forest import ForestSpec, scenes_of, write_forest
 from cube.periods import Period, periods_between
 from cube.stac import read_scenes, search_area, write_scenes
+from cube.stac.scene import Scene
 
 APRIL = Period.of_month(2022, 4)
 AREA = {
@@ -151,6 +155,31 @@ def test_odd_properties_are_one_line_that_names_the_image(change, text):
         assert ROW["system:index"] in str(raised.value)
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=st.sampled_from(list(ROW)), value=JSON)
+@example(name="system:footprint", value={"type": "LinearRing", "coordinates": [[[0]]]})
+@example(name="system:footprint", value={"type": "Polygon", "coordinates": [["a", None]]})
+@example(name="system:time_start", value=1 << 2000)
+@example(name="PRODUCT_ID", value=["S2A_MSIL2A_20220412T032541_N0200_R018_T48SYC_20220412T080303"])
+def test_whatever_a_property_is_it_is_a_scene_or_one_line(name, value):
+    told = "fine"
+    try:
+        scene = scene_of(list((ROW | {name: value}).values()), HARMONIZED)
+    except InputError as error:
+        told = str(error)
+    else:
+        assert Scene.from_json(json.loads(json.dumps(scene.to_json()))) == scene
+    assert "\n" not in told
+    assert len(told) < 500
+
+
 def test_an_image_without_cloud_cover_or_product_name_is_kept():
     told = ROW | {"CLOUDY_PIXEL_PERCENTAGE": None, "PRODUCT_ID": None}
     (scene,) = find_images(Archive(told), query(max_cloud_cover=5.0)).scenes
@@ -189,6 +218,13 @@ def test_reasons_for_dropping():
         ROW["system:index"]: f"duplicate of {newer['system:index']} (baseline 05.10, made "
         "2023-08-17T01:02:03+00:00)",
     }
+
+
+def test_an_odd_image_can_be_left_out():
+    odd = ROW | _other_pass(15) | {"GENERATION_TIME": None, "system:footprint": "?"}
+    found = find_images(Archive(ROW, odd), query(leave_out=(odd["system:index"],)))
+    assert [scene.id for scene in found.scenes] == [ROW["system:index"]]
+    assert [one.reason for one in found.dropped] == ["left out by the recipe"]
 
 
 def test_other_periods_and_places_are_not_listed():

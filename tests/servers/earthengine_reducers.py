@@ -152,10 +152,16 @@ def _combine(one: Reducer, two: Reducer, prefix: str, is_shared: bool) -> Reduce
     return Reducer(outputs=tuple(outputs), inputs=one.inputs)
 
 
-def _median_reducer(*options: Any) -> Reducer:
-    if any(option is not None for option in options):
+def _median_reducer(buckets: int | None, width: float | None, most: int | None) -> Reducer:
+    if buckets is not None or width is not None:
         raise EngineError("Reducer.median: this server knows the exact median only.")
-    return MEDIAN
+
+    def compute(stacks: Sequence[Stack]) -> Pixels:
+        if most is not None and len(stacks[0][0]) > most:
+            raise EngineError(f"Reducer.median: a histogram of more than {most} values.")
+        return _median(stacks)
+
+    return _simple("median", compute, DOUBLE)
 
 
 def _to_list(size: int | None, optional: int) -> Reducer:
