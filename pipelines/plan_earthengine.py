@@ -21,7 +21,14 @@ from cube.stac import SceneList
 from cube.store import refuse_other_cube
 from pipelines.imagelock import ImageLock
 from pipelines.memory import computed_memory
-from pipelines.planned import PlannedSource, clear_mask, cube_spec, is_finished, month_ends
+from pipelines.planned import (
+    PlannedSource,
+    clear_mask,
+    cube_spec,
+    is_finished,
+    month_ends,
+    tiles_at_once,
+)
 from pipelines.recipe import EarthEngineSection, ExportSection, Recipe
 
 
@@ -81,7 +88,10 @@ def plan_earthengine(
             is_finished=is_finished(recipe),
         ),
         scenes=scenes,
-        facts=_facts(section, computed, spec, scenes) | {"warnings": locked.warnings()},
+        facts={
+            **_facts(section, computed, spec, scenes, tiles_at_once=tiles_at_once(recipe)),
+            "warnings": locked.warnings(),
+        },
     )
 
 
@@ -124,13 +134,20 @@ def definition_of(recipe: Recipe, section: EarthEngineSection) -> Definition:
 
 
 def _facts(
-    section: EarthEngineSection, source: EarthEngineSource, spec: CubeSpec, scenes: SceneList
+    section: EarthEngineSection,
+    source: EarthEngineSource,
+    spec: CubeSpec,
+    scenes: SceneList,
+    *,
+    tiles_at_once: int,
 ) -> dict[str, Any]:
     asked = [
         source.requests(spec.periods, region.window(spec.geobox), spec.bands)
         for region in spec.regions()
     ]
-    number, at_once = sum(one.number for one in asked), section.requests_at_once
+    number = sum(one.number for one in asked)
+    # each tile that is worked on has so many periods under way
+    at_once = min(section.requests_at_once, tiles_at_once * LOOK_AHEAD)
     is_exported = section.export is not None
     if is_exported:  # one task a tile
         number = sum(one.number > 0 for one in asked)

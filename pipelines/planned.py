@@ -1,5 +1,6 @@
 """What a source's part of a plan is made of: the nouns that `plan`, `plan_stac` and `plan_stack` share."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +106,11 @@ def cube_spec(recipe: Recipe, area: Geometry, *, geobox: GeoBox | None = None) -
         sharded=recipe.composite.sharded,
         zarr_format=recipe.composite.zarr_format,
     )
+
+
+def tiles_at_once(recipe: Recipe) -> int:
+    """Return how many tiles are worked on at once."""
+    return recipe.cluster.workers or os.cpu_count() or 1
 
 
 def month_ends(recipe: Recipe) -> tuple[Period, Period]:

@@ -1,9 +1,5 @@
 """A recipe in, every step done and a report out; what is done already is not done again."""
 
-import fcntl
-import glob
-import hashlib
-import os
 import resource
 import sys
 import time
@@ -16,10 +12,13 @@ from cube.errors import InputError, WorkFailedError
 from cube.ledger import Ledger, fingerprint
 from pipelines.build_cube import build_cube, cube_digest, lost_scenes
 from pipelines.cluster import connect
+from pipelines.content import content_of_file, content_of_store
 from pipelines.plan import CubePlan, Layout, area_of, describe, plan_cube
+from pipelines.planned import tiles_at_once
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe, read_recipe
 from pipelines.report import read_report, write_report
+from pipelines.sole_user import sole_user
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -65,7 +64,7 @@ class Run:
     @property
     def workers(self) -> int:
         """Tiles that are worked on at once."""
-        return self.recipe.cluster.workers or os.cpu_count() or 1
+        return tiles_at_once(self.recipe)
 
     def lock(self, *, update: bool = False) -> dict[str, Any]:
         """Make the scene lock file; with `update` search anew even if it answers the recipe.
@@ -275,12 +274,12 @@ class Run:
         reference = section.model_dump(mode="json", exclude={"file", "samples", "colours"})
         sampling = self.recipe.sampling.model_dump()
         if section.samples is not None:
-            settled = [str(period) for period in self.recipe.months.calendar]
+            periods = [str(period) for period in self.recipe.months.calendar]
             return fingerprint(
                 {
-                    "samples": _content_of_store(section.samples),
+                    "samples": content_of_store(section.samples),
                     "bands": self.recipe.bands,
-                    "periods": settled,
+                    "periods": periods,
                     "reference": reference,
                     "sampling": sampling,
                 }
@@ -290,7 +289,7 @@ class Run:
             {
                 "cube": cube_digest(self._cube_records()),
                 "reference": reference,
-                "file": _content(section.file),
+                "file": content_of_file(section.file),
                 "sampling": sampling,
             }
         )
@@ -372,7 +371,7 @@ def open_run(recipe: Recipe | Path, reporter: Reporter | None = None) -> Iterato
     to change.
     """
     read = read_recipe(recipe) if isinstance(recipe, Path) else recipe
-    with _sole_user(read.outputs.folder):
+    with sole_user(read.outputs.folder):
         run = Run(read, reporter or Reporter(is_quiet=True))
         try:
             yield run
@@ -385,55 +384,7 @@ def open_run(recipe: Recipe | Path, reporter: Reporter | None = None) -> Iterato
             run.close()
 
 
-@contextmanager
-def _sole_user(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system gives back however the process ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a")
-    except OSError as error:
-        raise InputError(
-            f"outputs.folder {str(folder)!r} cannot be written: {error.strerror}"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"another run is at work in {str(folder)!r}; wait for it, or choose another "
-                "outputs.folder"
-            ) from error
-        try:
-            yield
-        finally:
-            if [entry.name for entry in folder.iterdir()] == [".lock"]:
-                # nothing was made: leave no trace
-                (folder / ".lock").unlink()
-                folder.rmdir()
-
-
 def peak_memory_mb() -> int:
     """Return the largest resident memory of this process so far, in megabytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
-
-
-def _content(path: Path) -> str:
-    """Return the SHA-256 of a label file and of what belongs to it (a shapefile is several)."""
-    sha = hashlib.sha256()
-    for part in sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")):
-        if part.is_file():
-            sha.update(part.suffix.encode() + b"\0")
-            with part.open("rb") as file:
-                sha.update(hashlib.file_digest(file, "sha256").digest())
-    return sha.hexdigest()
-
-
-def _content_of_store(folder: Path) -> str:
-    """Return the SHA-256 of every file of a store, with its name."""
-    sha = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        sha.update(str(file.relative_to(folder)).encode() + b"\0")
-        with file.open("rb") as opened:
-            sha.update(hashlib.file_digest(opened, "sha256").digest())
-    return sha.hexdigest()
