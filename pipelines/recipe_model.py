@@ -1,17 +1,35 @@
 """The sections of a recipe that decide what follows the cube: labels, classifier, map, and where."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipelines.recipe_values import AnyPath, ExistingPath, Flag, Number, Section, Whole
 
 
-class ReferenceSection(Section):
-    """Ground truth."""
+def _store(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(
+            f"there are no samples at {str(path)!r}; canopycube import-table makes them"
+        )
+    return path
 
-    file: ExistingPath
+
+StorePath = Annotated[AnyPath, AfterValidator(_store)]
+
+_OF_SAMPLES = ("samples", "classes", "drop", "colours")
+"""Keys of `[reference]` that go with samples; the others say how a file is read."""
+
+
+class ReferenceSection(Section):
+    """Ground truth: a file of labels, or samples that were imported."""
+
+    file: ExistingPath | None = None
     """Points (CSV, GeoPackage, GeoJSON, Shapefile), polygons, or a label raster."""
+    samples: StorePath | None = None
+    """Samples in place of `file`, as `canopycube import-table` makes them: `samples.zarr`. They are
+    trained on as they are, so no cube is needed before the map."""
     class_column: str = "class"
     """Column with the class."""
     group_column: str | None = None
@@ -40,6 +58,14 @@ class ReferenceSection(Section):
     """Map colours by class, "#rrggbb"."""
     erode: Number = Field(default=0.0, ge=0)
     """Metres taken off polygons from their edge."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "ReferenceSection":
+        if (self.file is None) == (self.samples is None):
+            raise ValueError("give either file or samples")
+        if self.samples is not None and (odd := self.model_fields_set - set(_OF_SAMPLES)):
+            raise ValueError(f"{min(odd)} goes with file; samples have classes, drop and colours")
+        return self
 
 
 class SamplingSection(Section):

@@ -1,0 +1,129 @@
+"""Imported samples and what a recipe wants of them in, the samples that are trained on out."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Shaped
+
+from cube.errors import InputError
+from cube.periods import Period
+from cube.sample import SampleOptions, _refuse_too_few, _thinned, spatial_blocks
+from cube.samplestore import open_samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleChoice:
+    """What is taken of stored samples."""
+
+    path: Path
+    """The store."""
+    bands: tuple[str, ...]
+    """Bands, in the order in which they are wanted."""
+    periods: tuple[Period, ...]
+    """Periods that the samples must have, no more and no fewer."""
+    classes: Mapping[str, str] = field(default_factory=dict)
+    """Class as stored to class as trained: keeps, renames, merges; others are dropped if given."""
+    drop: frozenset[str] = frozenset()
+    """Classes, as stored, that are left out."""
+    options: SampleOptions = field(default_factory=SampleOptions)
+    """How many samples are taken, and how large blocks are."""
+
+
+def classes_of(choice: SampleChoice) -> tuple[str, ...]:
+    """Return the classes that will be trained on, sorted.
+
+    Raises `InputError` if there are no samples, they lack a band or have other periods, or if
+    classes are named that they do not have. Reads no sequence.
+    """
+    stored = open_samples(choice.path)
+    _refuse_other(stored, choice)
+    label = _renamed(stored["label"].values, choice)
+    return tuple(sorted({name for name in label.tolist() if name}))
+
+
+def choose_samples(choice: SampleChoice) -> xr.Dataset:
+    """Return the chosen samples as `cube.sample.draw_samples` returns those of a cube.
+
+    Order, values and groups stay as stored; blocks are made anew. What is left out is added to
+    `attrs["canopycube"]["dropped"]`. Raises `InputError` as `classes_of`, and if no sample or only
+    one class is left.
+    """
+    stored = open_samples(choice.path)
+    _refuse_other(stored, choice)
+    options = choice.options
+    label = _renamed(stored["label"].values, choice)
+    is_wanted = label != ""
+    is_seen = (stored["clear_count"].values > 0).sum(axis=1) >= options.min_clear_months
+    is_candidate = is_wanted & is_seen
+    is_chosen = _thinned(label, stored["group"].values, is_candidate, options)
+    ours = stored.attrs["canopycube"]
+    dropped = Counter(ours["dropped"])
+    dropped["samples of classes not asked for"] += int((~is_wanted).sum())
+    dropped["samples with too few clear periods"] += int((is_wanted & ~is_seen).sum())
+    dropped["samples beyond the most per group or class"] += int((is_candidate & ~is_chosen).sum())
+    dropped = Counter({reason: count for reason, count in dropped.items() if count})
+    _refuse_too_few(label[is_chosen], dropped, options)
+    chosen = stored.isel(sample=np.flatnonzero(is_chosen)).sel(band=list(choice.bands))
+    blocks = spatial_blocks(chosen["x"].values, chosen["y"].values, options.block_size)
+    attributes: dict[str, Any] = {
+        **ours,
+        "bands": list(choice.bands),
+        "dropped": dict(dropped),
+        "options": asdict(options),
+    }
+    return chosen.assign(
+        label=("sample", label[is_chosen], stored["label"].attrs), block=("sample", blocks)
+    ).assign_attrs(canopycube=attributes)
+
+
+def _refuse_other(stored: xr.Dataset, choice: SampleChoice) -> None:
+    """Refuse samples without a band, with other periods, or without a class that is named."""
+    name = choice.path.name
+    ours = stored.attrs["canopycube"]
+    if missing := [band for band in choice.bands if band not in ours["bands"]]:
+        raise InputError(
+            f"samples {name!r} lack {', '.join(missing)}, which the recipe's bands name; they have "
+            f"{', '.join(ours['bands'])}"
+        )
+    wanted = [str(period) for period in choice.periods]
+    if wanted != ours["periods"]:
+        raise InputError(
+            f"samples {name!r} have other periods than the recipe: "
+            f"{_difference(ours['periods'], wanted)}; set months as they are in the samples, or "
+            "import the tables again with --first and --last"
+        )
+    found = set(stored["label"].values.tolist())
+    if unknown := sorted({*choice.classes, *choice.drop} - found):
+        raise InputError(
+            f"reference classes or drop name {unknown[0]!r}, a class that samples {name!r} do not "
+            f"have; they have {', '.join(sorted(found))}"
+        )
+
+
+def _difference(stored: Sequence[str], wanted: Sequence[str]) -> str:
+    """Say which periods only the one and only the other has."""
+    parts = []
+    for who, one, other in (("the samples", stored, wanted), ("the recipe", wanted, stored)):
+        if only := [period for period in one if period not in set(other)]:
+            more = f" and {len(only) - 3} more" if len(only) > 3 else ""
+            parts.append(
+                f"only {who} have {', '.join(only[:3])}{more}".replace("recipe have", "recipe has")
+            )
+    return "; ".join(parts) or "the same in another order"
+
+
+def _renamed(
+    label: Shaped[np.ndarray, " sample"], choice: SampleChoice
+) -> Shaped[np.ndarray, " sample"]:
+    """Return the class each sample is trained as; "" where it is left out."""
+    names, which = np.unique(label, return_inverse=True)
+    kept = [
+        "" if name in choice.drop else (choice.classes.get(name, "") if choice.classes else name)
+        for name in names.tolist()
+    ]
+    return np.asarray(np.array(kept, dtype=str)[which])
