@@ -95,18 +95,18 @@ def draw_samples(
     for at, block in _cells_by_chunk(_stored(group_of_arrays, "clear_count"), spec, row, column):
         clear_count[at] = block.T  # (sample, time)
     is_clear = (clear_count > 0).sum(axis=1) >= options.min_clear_months
-    is_chosen = is_clear & _thinned(label, group, is_clear, options)
+    is_chosen = is_clear & thinned(label, group, is_clear, options)
     dropped = Counter(reference.dropped)
     dropped["cells with too few clear periods"] = int((~is_clear).sum())
     dropped["cells beyond the most per group or class"] = int((is_clear & ~is_chosen).sum())
     dropped = Counter({reason: count for reason, count in dropped.items() if count})
     row, column, label, group = (part[is_chosen] for part in (row, column, label, group))
-    _refuse_too_few(label, dropped, options)
+    refuse_too_few(label, dropped, options)
 
     reflectance = np.empty((row.size, len(spec.periods), len(spec.bands)), dtype=np.float32)
     for at, block in _cells_by_chunk(_stored(group_of_arrays, "reflectance"), spec, row, column):
         reflectance[at] = decode(block.transpose(2, 0, 1))  # (sample, time, band)
-    return _dataset(
+    return samples_dataset(
         spec,
         reflectance=reflectance,
         clear_count=clear_count[is_chosen],
@@ -157,7 +157,7 @@ def _cells_by_chunk(
         yield at, np.concatenate(parts)
 
 
-def _thinned(
+def thinned(
     label: Shaped[np.ndarray, " cell"],
     group: Shaped[np.ndarray, " cell"],
     is_candidate: Bool[np.ndarray, " cell"],
@@ -179,9 +179,10 @@ def _thinned(
     return is_kept
 
 
-def _refuse_too_few(
+def refuse_too_few(
     label: Shaped[np.ndarray, " sample"], dropped: Mapping[str, int], options: SampleOptions
 ) -> None:
+    """Raise `InputError` for no sample or a single class, with what was left out and why."""
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
     if not label.size:
         raise InputError(
@@ -195,7 +196,7 @@ def _refuse_too_few(
         )
 
 
-def _dataset(
+def samples_dataset(
     spec: CubeSpec,
     *,
     reflectance: Float32[np.ndarray, "sample time band"],
@@ -207,6 +208,10 @@ def _dataset(
     options: SampleOptions,
     attributes: Mapping[str, object],
 ) -> xr.Dataset:
+    """Return labelled sequences as `draw_samples` does, blocks and coordinates from their cells.
+
+    `attributes` become `attrs["canopycube"]`.
+    """
     x, y = cell_centres(spec.geobox, row, column)
     lon, lat = Transformer.from_crs(spec.geobox.crs, LON_LAT, always_xy=True).transform(x, y)
     crs = spec.geobox.crs

@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from cube.errors import InputError
 from cube.periods import Period
-from cube.sample import SampleOptions, _refuse_too_few, _thinned, spatial_blocks
+from cube.sample import SampleOptions, refuse_too_few, spatial_blocks, thinned
 from cube.samplestore import open_samples
 
 
@@ -60,14 +60,14 @@ def choose_samples(choice: SampleChoice) -> xr.Dataset:
     is_wanted = label != ""
     is_seen = (stored["clear_count"].values > 0).sum(axis=1) >= options.min_clear_months
     is_candidate = is_wanted & is_seen
-    is_chosen = _thinned(label, stored["group"].values, is_candidate, options)
+    is_chosen = thinned(label, stored["group"].values, is_candidate, options)
     ours = stored.attrs["canopycube"]
     dropped = Counter(ours["dropped"])
     dropped["samples of classes not asked for"] += int((~is_wanted).sum())
     dropped["samples with too few clear periods"] += int((is_wanted & ~is_seen).sum())
     dropped["samples beyond the most per group or class"] += int((is_candidate & ~is_chosen).sum())
     dropped = Counter({reason: count for reason, count in dropped.items() if count})
-    _refuse_too_few(label[is_chosen], dropped, options)
+    refuse_too_few(label[is_chosen], dropped, options)
     chosen = stored.isel(sample=np.flatnonzero(is_chosen)).sel(band=list(choice.bands))
     blocks = spatial_blocks(chosen["x"].values, chosen["y"].values, options.block_size)
     attributes: dict[str, Any] = {

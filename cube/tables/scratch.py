@@ -7,9 +7,6 @@ from jaxtyping import Int16
 
 from cube.bands import NODATA
 
-AWAY = 1000.0
-"""Added to coordinates that are kept, so that 0 means none."""
-
 
 class Scratch:
     """The stack while it is filled: (time, y, x, band) in a sparse file, with no data as 0.
@@ -33,7 +30,7 @@ class Scratch:
         return np.memmap(self._values, np.int16, "r+").reshape(-1, self.shape[3])
 
     def places(self) -> np.ndarray:
-        """Map longitude and latitude of each pixel's first record, (pixel, 2)."""
+        """Map longitude and latitude of each pixel's first record, (pixel, 2); both 0 for none."""
         return np.memmap(self._places, np.float64, "r+").reshape(-1, 2)
 
     def layers(

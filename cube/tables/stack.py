@@ -18,7 +18,7 @@ from cube.periods import stored_times
 from cube.tables.calendar import Calendar
 from cube.tables.lattice import Extent, PlacedTable, joined
 from cube.tables.repeats import count_filled_down, count_into, is_spelled_otherwise
-from cube.tables.scratch import AWAY, Scratch
+from cube.tables.scratch import Scratch
 from cube.zarrstore import SCHEMA, StoredVariable, create_store, stored_array
 
 _CHUNK = 512
@@ -156,8 +156,8 @@ def _put(
 def _spelled_otherwise(filled: Scratch, pixel: Int64[np.ndarray, " row"], part: np.ndarray) -> int:
     """Count records whose coordinates differ by rounding only from their pixel's first ones."""
     places = filled.places()
-    here = np.stack([part["lon"], part["lat"]], axis=1) + AWAY
-    is_first = places[pixel, 0] == 0
+    here = np.stack([part["lon"], part["lat"]], axis=1)
+    is_first = (places[pixel] == 0).all(axis=1)
     # backwards, so that of several the first stays
     places[pixel[is_first][::-1]] = here[is_first][::-1]
     return int(is_spelled_otherwise(here, places[pixel]).sum())

@@ -14,7 +14,7 @@ from cube.bands import NODATA
 from cube.composite.median import median_composite
 from cube.errors import InputError
 from cube.ledger import digest, fingerprint
-from cube.sample import SampleOptions, _dataset
+from cube.sample import SampleOptions, samples_dataset
 from cube.spec import CubeSpec
 from cube.store import decode
 from cube.tables.calendar import Calendar
@@ -118,7 +118,7 @@ def make_samples(
     names = np.array(classes)[label]
     dropped = sum((_dropped(one) for one in counts), Counter[str]())
     return TruthFacts(
-        samples=_dataset(
+        samples=samples_dataset(
             spec,
             reflectance=decode(reflectance),
             clear_count=clear_count,
