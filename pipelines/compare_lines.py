@@ -113,7 +113,7 @@ def _clear_lines(made: Comparison) -> list[str]:
         f"{one} {by_period[one].differs:.3%}" for one in worst if by_period[one].differs
     )
     return [
-        f"clear     {whole.differs:.3%} of pixels and periods have a value in one cube only "
+        f"clear     {whole.differs:.3%} of pixels and periods are clear in one cube only "
         f"(A {whole.only_first:.3%}, B {whole.only_second:.3%})"
         + (f"; most in {named}" if named else ""),
         f"          {whole.counts_differ:.3%} have another number of clear looks",

@@ -23,7 +23,7 @@ class Thresholds:
     """Smallest Pearson correlation of each band and period; where all values agree to one stored
     unit it says nothing and is not asked."""
     max_clear_difference: float = 0.01
-    """Largest share of a period's pixels with a value in one cube only, and of all pixels with a
+    """Largest share of a period's pixels that are clear in one cube only, and of all pixels with a
     label in one cube only."""
     min_agreement: float = 0.99
     """Smallest share of the pixels classified in both that have the same label."""

@@ -13,6 +13,7 @@ from cube.bands import NODATA
 _BOTH, _ONLY_FIRST, _ONLY_SECOND, _WITHIN_ONE = range(4)
 _DIFFERENCE, _SQUARE, _FIRST, _SECOND, _FIRST_SQUARE, _SECOND_SQUARE, _PRODUCT = range(4, 11)
 _SUMS = 11
+_IN_FIRST, _IN_SECOND = np.uint8(1), np.uint8(2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +57,12 @@ class ClearCounts:
     pixels: int = 0
     """All pixels of the overlap."""
     differs: int = 0
-    """Pixels at which some shared band has a value in one cube and not in the other."""
+    """Pixels that were clear in one cube and not in the other, or of which some shared band has a
+    value in one alone (where gaps were filled, the two are not the same)."""
     only_first: int = 0
-    """Pixels at which some shared band has a value in the first cube alone."""
+    """Pixels that were clear, or have a value, in the first cube alone."""
     only_second: int = 0
-    """Pixels at which some shared band has a value in the second cube alone."""
+    """Pixels that were clear, or have a value, in the second cube alone."""
     counts_differ: int = 0
     """Pixels with another number of clear looks."""
 
@@ -120,7 +122,7 @@ def tally_period(
     pixels = first_count.size
     sums = np.zeros((len(first_bands), _SUMS), np.int64)
     largest = np.zeros(len(first_bands), np.int64)
-    states = np.zeros(3, np.int64)
+    alone = np.zeros(pixels, np.uint8)
     _count(
         first.reshape(len(first), pixels),
         second.reshape(len(second), pixels),
@@ -128,14 +130,15 @@ def tally_period(
         np.array(second_bands, np.int64),
         sums,
         largest,
-        states,
+        alone,
     )
-    differs, only_first, only_second = states.tolist()
+    was_clear, is_clear = (count.reshape(pixels) > 0 for count in (first_count, second_count))
+    alone |= _IN_FIRST * (was_clear & ~is_clear) | _IN_SECOND * (is_clear & ~was_clear)
     return _pair_sums(sums, largest), ClearCounts(
         pixels=pixels,
-        differs=differs,
-        only_first=only_first,
-        only_second=only_second,
+        differs=int(np.count_nonzero(alone)),
+        only_first=int(np.count_nonzero(alone & _IN_FIRST)),
+        only_second=int(np.count_nonzero(alone & _IN_SECOND)),
         counts_differ=int((first_count != second_count).sum()),
     )
 
@@ -171,10 +174,9 @@ def _count(
     second_bands: np.ndarray,  # (band) int64
     sums: np.ndarray,  # (band, sum) int64, added to
     largest: np.ndarray,  # (band) int64, raised
-    states: np.ndarray,  # (differs, only first, only second) int64, added to
+    alone: np.ndarray,  # (pixel) uint8, written: 1 a value in the first alone, 2 the second, 3 both
 ) -> None:
     pixels = first.shape[1]
-    alone = np.zeros(pixels, np.uint8)  # 1 a value in the first cube alone, 2 in the second, 3 both
     for band in range(first_bands.size):
         a_row, b_row = first[first_bands[band]], second[second_bands[band]]
         both = only_first = only_second = within_one = most = 0
@@ -214,7 +216,3 @@ def _count(
         row[_SECOND_SQUARE] += b_square
         row[_PRODUCT] += product
         largest[band] = max(largest[band], most)
-    for pixel in range(pixels):
-        states[0] += alone[pixel] != 0
-        states[1] += alone[pixel] & 1
-        states[2] += alone[pixel] >> 1

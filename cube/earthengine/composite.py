@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Int16, UInt16
@@ -62,6 +62,16 @@ class Definition:
         if not 0 <= self.threshold <= 1:
             raise InputError(f"mask threshold is {self.threshold!r}; cs_cdf goes from 0 to 1")
         ClearMask(classes=self.classes)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it decides pixels, as plain JSON: not the settings of masks that are not asked."""
+        used: dict[str, Any] = {"mask": self.mask}
+        if self.mask == "cloud-score-plus":
+            used["threshold"] = self.threshold
+        if self.mask == "scl":
+            used["classes"] = sorted(self.classes)
+        return {**used, "method": self.method, "resampling": self.resampling}
 
 
 def answer_bands(bands: tuple[str, ...]) -> tuple[str, ...]:

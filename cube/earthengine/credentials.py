@@ -177,7 +177,7 @@ def find_credentials(environment: Mapping[str, str]) -> Found:
         return _service_account(_object(key, KEY_VARIABLE), f"the key in {KEY_VARIABLE}")
     path = environment.get(FILE_VARIABLE, "").strip()
     if path:
-        content = _object(_text(Path(path)), f"the file that {FILE_VARIABLE} names")
+        content = _object(_text(path), f"the file that {FILE_VARIABLE} names")
         if content.get("type") == "service_account":
             return _service_account(content, f"the key that {FILE_VARIABLE} names")
         return _default(None)
@@ -274,12 +274,17 @@ def _without_quota_project(credentials: Any) -> Any:
     return credentials
 
 
-def _text(path: Path) -> str:
+def _text(name: str) -> str:
+    """Return the content of the file `name`; a name that may be a key itself is never shown."""
+    if "{" in name or "\n" in name or "PRIVATE KEY" in name:
+        raise InputError(
+            f"{FILE_VARIABLE} holds a key, and is to name its file\nput the key into {KEY_VARIABLE}"
+        )
     try:
-        return path.read_text(encoding="utf-8")
+        return Path(name).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{FILE_VARIABLE} names {str(path)!r}, which cannot be read: {type(error).__name__}\n"
+            f"{FILE_VARIABLE} names {name[:200]!r}, which cannot be read: {type(error).__name__}\n"
             f"let it name the JSON file of a service account's key, or unset it and {_AUTHENTICATE}"
         ) from None
 

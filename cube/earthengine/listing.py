@@ -43,29 +43,40 @@ def listed(
     return each(found.toList(most), told)
 
 
-def greatest_qa60(images: Sequence[str], area: Mapping[str, Any]) -> Any:
-    """Return an expression of the greatest QA60 that the images have in `area`, at 250,000 places.
+def cloud_told(images: Sequence[str], area: Mapping[str, Any]) -> Any:
+    """Return an expression of [greatest QA60, share of cloud by the SCL] of each image in `area`.
 
-    0 where none has a cloud there or a band QA60 at all; None where none has data there.
+    Looked at on 250,000 places. QA60 counts as 0 where it is masked or there is no such band; both
+    are None for an image without data in the area.
     """
-
-    def qa60(image: Any) -> Any:
-        # a second band of one name gets another name, so what the image itself has is taken
-        nothing = ee.Image.constant(0).toUint16().rename(["QA60"])
-        return ee.Image(image).addBands(nothing).select(["QA60"])
-
-    loaded = ee.List([ee.Image.load(name) for name in images])
-    whole = ee.ImageCollection.fromImages(each(loaded, qa60)).reduce(ee.Reducer.max())
     west, south, east, north = shape(dict(area)).bounds
     step = max(_QA60_STEP, math.sqrt((east - west) * (north - south) / _MOST_SAMPLES))
-    found = whole.rename(["QA60"]).reduceRegion(
-        reducer=ee.Reducer.max(),
-        geometry=_geometry(area),
-        crs="EPSG:4326",
-        crsTransform=[step, 0, west, 0, -step, north],
-        maxPixels=4 * _MOST_SAMPLES,
-    )
-    return found.get("QA60")
+    where = {
+        "geometry": _geometry(area),
+        "crs": "EPSG:4326",
+        "crsTransform": [step, 0, west, 0, -step, north],
+        "maxPixels": 4 * _MOST_SAMPLES,
+    }
+
+    def told(image: Any) -> Any:
+        image = ee.Image(image)
+        scl = _own_pixels(image.select(["SCL"]))
+        is_seen = scl.gt(0)
+        is_cloud = scl.eq(8).Or(scl.eq(9)).updateMask(is_seen).rename(["cloud"])
+        # a second band of one name gets another name, so what the image itself has is taken
+        nothing = ee.Image.constant(0).toUint16().rename(["QA60"])
+        whole = image.addBands(nothing).select(["QA60"]).unmask(0, False)
+        qa60 = _own_pixels(whole).updateMask(is_seen)
+        greatest = qa60.reduceRegion(reducer=ee.Reducer.max(), **where).get("QA60")
+        share = is_cloud.reduceRegion(reducer=ee.Reducer.mean(), **where).get("cloud")
+        return ee.List([greatest, share])
+
+    return each(ee.List([ee.Image.load(name) for name in images]), told)
+
+
+def _own_pixels(layer: Any) -> Any:
+    """Keep Earth Engine from taking a coarser level of its pyramid."""
+    return layer.reproject(layer.projection())
 
 
 def _geometry(area: Mapping[str, Any]) -> Any:

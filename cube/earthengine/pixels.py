@@ -10,6 +10,9 @@ from odc.geo.geobox import GeoBox
 from cube.earthengine.errors import PassingError
 from cube.earthengine.requests import grid_of
 
+WORKLOAD = "canopycube"
+"""Tag by which the project's owner finds in the Cloud console what requests cost of the quota."""
+
 _LONGEST_HEADER = 500_000
 """Bytes; one with 1,024 long names has 150,000."""
 
@@ -25,6 +28,7 @@ def pixel_request(image: Any, window: GeoBox, bands: tuple[str, ...]) -> dict[st
         "fileFormat": "NPY",
         "bandIds": list(bands),
         "grid": grid_of(window),
+        "workloadTag": WORKLOAD,
     }
 
 

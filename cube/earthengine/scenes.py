@@ -36,7 +36,7 @@ _SHORTEST = timedelta(minutes=1)
 _CLOUDY = 20.0
 """Per cent of cloud at which a QA60 that is not empty has bits set."""
 
-_CLOUDIEST = 5
+_CLOUDIEST = 10
 """Images of a month whose QA60 is looked at."""
 
 
@@ -62,10 +62,10 @@ class ImageQuery:
     """What will tell clear ground: with Cloud Score+, images without a score are dropped."""
 
     def __post_init__(self) -> None:
-        if not self.collection.endswith("_HARMONIZED"):
+        if not self.collection.endswith("_SR_HARMONIZED"):
             raise InputError(
-                f"collection {self.collection!r} may have the radiometric offset of 1000 left in "
-                f"it; take {HARMONIZED!r}, which has it removed"
+                f"collection {self.collection!r} is not of surface reflectance, or may have the "
+                f"radiometric offset of 1000 left in it; take {HARMONIZED!r}"
             )
         _ = self._as_scenes
 
@@ -139,13 +139,14 @@ def find_images(session: "Session", query: ImageQuery) -> SceneList:
 def empty_qa60(
     session: "Session", scenes: Iterable[Scene], area: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """Return the months whose QA60 shows no cloud in `area` although images report it, ascending.
+    """Return the months in which an image has no bit of QA60 set though its SCL sees cloud.
 
-    Of each month the cloudiest images that report 20 % and more are looked at, coarsely, in one
-    request. Months are as `2022-03`; `area` is GeoJSON in lon/lat. QA60 was empty from 2022 to 2024
-    (issue fmemuir/COASTGUARD#13), so that a mask made of it leaves every cloud in.
+    Looked at, coarsely and one request a month, are the ten cloudiest images that report 20 % and
+    more; one counts if a fifth of what it sees in `area` (GeoJSON, lon/lat) is cloud. Months are as
+    `2022-03`, ascending. QA60 was masked or 0 from January 2022 to February 2024 (issue
+    fmemuir/COASTGUARD#13), so that a mask made of it leaves every cloud in.
     """
-    from cube.earthengine.listing import greatest_qa60
+    from cube.earthengine.listing import cloud_told
 
     months: dict[str, list[Scene]] = {}
     for scene in scenes:
@@ -155,7 +156,8 @@ def empty_qa60(
     for month, cloudy in sorted(months.items()):
         cloudiest = sorted(cloudy, key=lambda scene: (-(scene.cloud_cover or 0.0), scene.id))
         names = [f"{scene.collection}/{scene.id}" for scene in cloudiest[:_CLOUDIEST]]
-        if session.value(greatest_qa60(names, area)) == 0:
+        told = session.value(cloud_told(names, area))
+        if any(not greatest and (share or 0.0) * 100 >= _CLOUDY for greatest, share in told):
             empty.append(month)
     return tuple(empty)
 

@@ -128,11 +128,13 @@ def test_figures_are_numpys_on_whole_arrays(tmp_path: Path, other: dict[str, Any
             assert found.correlation == pytest.approx(r, abs=1e-12)
             alone["first"] |= has[0] & ~has[1]
             alone["second"] |= has[1] & ~has[0]
+        counts = [m.clear_count.values for m in (a_month, b_month)]
+        alone["first"] |= (counts[0] > 0) & (counts[1] == 0)
+        alone["second"] |= (counts[1] > 0) & (counts[0] == 0)
         clear = ClearAgreement.of(tally.clear[place])
         assert clear.only_first == alone["first"].mean()
         assert clear.only_second == alone["second"].mean()
         assert clear.differs == (alone["first"] | alone["second"]).mean()
-        counts = [m.clear_count.values for m in (a_month, b_month)]
         assert clear.counts_differ == (counts[0] != counts[1]).mean()
 
 
@@ -182,6 +184,13 @@ def tally_of(pixels: np.ndarray, counts: np.ndarray) -> Tally:
     return Tally.of_periods([found])
 
 
+def test_a_value_that_was_filled_does_not_hide_another_clear_state() -> None:
+    pixels = np.full((2, 1, 4), 100, np.int16)
+    counts = np.array([[1, 0, 2, 0], [1, 1, 0, 0]], np.uint16)
+    found = tally_of(pixels, counts).clear[0]
+    assert (found.differs, found.only_first, found.only_second) == (2, 1, 1)
+
+
 @given(data=st.data(), size=st.integers(0, 40), bands=st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
 def test_any_cut_gives_the_same_digits(data: st.DataObject, size: int, bands: int) -> None:
@@ -196,11 +205,16 @@ def test_any_cut_gives_the_same_digits(data: st.DataObject, size: int, bands: in
     assert cut == tally_of(pixels, counts)
     assert cut.pairs[0] == tuple(loop(*pixels[:, band]) for band in range(bands))
     has = pixels != NODATA
+    clear = counts > 0
+    alone = [
+        (has[here] & ~has[there]).any(axis=0) | (clear[here] & ~clear[there])
+        for here, there in ((0, 1), (1, 0))
+    ]
     assert cut.clear[0] == ClearCounts(
         pixels=size,
-        differs=int((has[0] != has[1]).any(axis=0).sum()),
-        only_first=int((has[0] & ~has[1]).any(axis=0).sum()),
-        only_second=int((has[1] & ~has[0]).any(axis=0).sum()),
+        differs=int((alone[0] | alone[1]).sum()),
+        only_first=int(alone[0].sum()),
+        only_second=int(alone[1].sum()),
         counts_differ=int((counts[0] != counts[1]).sum()),
     )
 

@@ -417,6 +417,14 @@ def test_nothing_secret_is_shown_logged_or_sent(monkeypatch, key, tmp_path, toke
     assert len(travelled) < 500
 
 
+def test_a_key_in_the_variable_of_its_file_is_not_shown(key):
+    for text in (json.dumps(key), json.dumps(key, indent=1), key["private_key"]):
+        with pytest.raises(InputError, match="holds a key, and is to name its file") as told:
+            find_credentials({"GOOGLE_APPLICATION_CREDENTIALS": text})
+        assert key["private_key"][100:140] not in str(told.value)
+        assert "PRIVATE" not in str(told.value)
+
+
 # a token that is refused
 
 

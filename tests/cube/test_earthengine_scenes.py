@@ -311,13 +311,14 @@ def test_only_the_properties_that_are_needed_are_asked_for():
 
 def test_the_months_with_an_empty_qa60_are_told():
     cloudy = [
-        ROW | _other_pass(day) | {"CLOUDY_PIXEL_PERCENTAGE": 40.0 + day} for day in range(1, 9)
+        ROW | _other_pass(day) | {"CLOUDY_PIXEL_PERCENTAGE": 40.0 + day} for day in range(1, 13)
     ]
     may = ROW | _other_pass(3, month=5) | {"CLOUDY_PIXEL_PERCENTAGE": 50.0}
     bright = ROW | _other_pass(3, month=6) | {"CLOUDY_PIXEL_PERCENTAGE": 5.0}
     periods = periods_between(APRIL, Period.of_month(2022, 6))
     scenes = find_images(Archive(*cloudy, may, bright), query(periods=periods)).scenes
-    answers = {"202204": 0, "202205": 1024}
+    # of one image in April QA60 has nothing where the SCL sees cloud; in May there is little cloud
+    answers = {"202204": [[1024, 0.6]] * 9 + [[0, 0.3]], "202205": [[0, 0.1]]}
     asked = []
 
     class Sky:
@@ -327,8 +328,10 @@ def test_the_months_with_an_empty_qa60_are_told():
             return answers[names[0][:6]]
 
     assert empty_qa60(Sky(), scenes, AREA) == ("2022-04",)
-    # of April the five cloudiest, of May its one, of June none: it reports no cloud
-    assert asked == [[row["system:index"] for row in cloudy[3:]], [may["system:index"]]]
+    # of April the ten cloudiest, of May its one, of June none: it reports no cloud
+    assert asked == [[row["system:index"] for row in cloudy[2:]], [may["system:index"]]]
+    answers["202204"][-1] = [None, None]  # an image without data in the area
+    assert empty_qa60(Sky(), scenes, AREA) == ()
 
 
 def _other_pass(day, month=4):
@@ -379,7 +382,9 @@ def test_a_search_that_is_cut_into_spans_finds_the_same(forest, server, monkeypa
     assert find_images(asked, one) == whole
 
 
-@pytest.mark.parametrize(("qa60", "is_empty"), [("empty", True), ("absent", True), ("scl", False)])
+@pytest.mark.parametrize(
+    ("qa60", "is_empty"), [("empty", True), ("masked", True), ("absent", True), ("scl", False)]
+)
 def test_an_empty_qa60_is_found_out(forest, qa60, is_empty):
     area = search_area(forest.spec.geobox)
     with EarthEngineServer(forest, qa60=qa60) as running:

@@ -66,7 +66,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     moved.reflectance[1, 2][moved.reflectance[1, 2] != NODATA] += 40  # May, B08
     moved.reflectance[0, 3][moved.reflectance[0, 3] != NODATA] += 9000  # April, AOT
     clouded.reflectance[2, :, :10] = NODATA
-    clouded.clear_count[2, :, :10] = 0
+    clouded.clear_count[2, :10] = 0
     empty = CubeBlocks.empty(*SPEC.shape)
     noise = ground()
     random = np.random.default_rng(9)

@@ -34,8 +34,8 @@ from cube.forest.write import OFFSET_COUNTS
 SENTINEL = "COPERNICUS/S2_SR_HARMONIZED"
 CLOUD_SCORE = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
 
-QA60 = Literal["empty", "scl", "absent"]
-"""`empty`: all zero, as from 2022-01-25 to 2024-02-28. `scl`: bit 10 where one of the nine pixels of
+QA60 = Literal["empty", "masked", "scl", "absent"]
+"""`empty`: all zero, `masked`: nothing but mask, as from 2022-01-25 to 2024-02-28. `scl`: bit 10 where one of the nine pixels of
 20 m has class 8 or 9, bit 11 where one has class 10. `absent`: there is no such band."""
 
 OPAQUE, CIRRUS = 1 << 10, 1 << 11
@@ -142,7 +142,7 @@ class Catalogue:
         for name, of in _TRUE_COLOUR.items():
             bands[name] = _colour(folder / f"{of}.tif", grid, offset)
         if self.qa60 != "absent":
-            bands["QA60"] = _clouds(folder / "SCL.tif", grid, self.qa60 == "scl")
+            bands["QA60"] = _clouds(folder / "SCL.tif", grid, self.qa60)
         return Image(
             bands=bands,
             properties=_properties(scene, item, SENTINEL) | _product(scene, item),
@@ -256,7 +256,7 @@ def _classes(path: Path, grid: GeoBox) -> Band:
     return file_band(PixelType.of("uint8"), _coarser(grid, 20), (path, "classes"), load)
 
 
-def _clouds(path: Path, grid: GeoBox, is_told: bool) -> Band:
+def _clouds(path: Path, grid: GeoBox, kind: QA60) -> Band:
     def load() -> Pixels:
         classes = _read(path)
         rows, columns = classes.shape
@@ -265,10 +265,11 @@ def _clouds(path: Path, grid: GeoBox, is_told: bool) -> Band:
         def holds(*wanted: int) -> np.ndarray:
             return np.isin(nine, wanted).any(axis=(1, 3))
 
-        bits = OPAQUE * holds(8, 9) + CIRRUS * holds(10) if is_told else holds() * 0
-        return Pixels(bits.astype(np.uint16), (nine != 0).any(axis=(1, 3)))
+        bits = OPAQUE * holds(8, 9) + CIRRUS * holds(10) if kind == "scl" else holds() * 0
+        is_seen = (nine != 0).any(axis=(1, 3))
+        return Pixels(bits.astype(np.uint16), is_seen & (kind != "masked"))
 
-    return file_band(PixelType.of("uint16"), _coarser(grid, 60), (path, "clouds", is_told), load)
+    return file_band(PixelType.of("uint16"), _coarser(grid, 60), (path, "clouds", kind), load)
 
 
 def _footprint(item: dict[str, Any]) -> Place:

@@ -6,7 +6,6 @@ inputs of one reducer count only where all of them are unmasked; of equal values
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from earthengine_graph import Function
