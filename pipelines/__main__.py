@@ -12,6 +12,7 @@ from cube.errors import InputError, WorkFailedError
 from cube.patience import allow_fetching, stop_fetching
 from model.errors import ModelError
 from pipelines import stop
+from pipelines.printable import printable
 from pipelines.thresholds import Thresholds
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -48,17 +49,12 @@ def _let_fetch(is_allowed: bool) -> None:
 def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
     if options.debug:
         traceback.print_exception(error)
-    text = _printable(" ".join(str(error).split("\n")))
+    text = printable("; ".join(str(error).split("\n")))
     if options.json:
         # cubes that differ are an error that has figures to tell
         print(json.dumps({**getattr(error, "found", {}), "error": text, "exit": code}))
     print(f"canopycube: {text}", file=sys.stderr)
     return code
-
-
-def _printable(text: str) -> str:
-    """Return a message without what a terminal would obey: it may quote a foreign catalogue."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     init = _command(commands, "init", "write a commented recipe", _init)
-    init.add_argument("recipe", type=Path, nargs="?", default=Path("recipe.toml"))
+    init.add_argument("recipe", type=Path, nargs="?", help="default: recipe.toml, or NAME.toml")
     init.add_argument(
         "--from",
         dest="name",
@@ -98,6 +94,16 @@ def _parser() -> argparse.ArgumentParser:
         if name == "export":
             command.add_argument(
                 "--no-wait", action="store_true", help="hand the tasks in and come back later"
+            )
+            instead = command.add_mutually_exclusive_group()
+            instead.add_argument(
+                "--again",
+                nargs="*",
+                metavar="TILE",
+                help="export these tiles anew; without any, those whose file is lost or damaged",
+            )
+            instead.add_argument(
+                "--cancel", action="store_true", help="stop the tasks that have not ended"
             )
         if name == "map":
             command.add_argument(
@@ -172,16 +178,18 @@ def _overridable(command: argparse.ArgumentParser) -> None:
 
 
 def _init(options: argparse.Namespace) -> dict[str, Any]:
-    if options.recipe.exists():
-        raise InputError(f"{str(options.recipe)!r} exists; it is not overwritten")
+    is_template = options.name == RECIPES[0]
+    target = options.recipe or Path("recipe.toml" if is_template else f"{options.name}.toml")
+    if target.exists():
+        raise InputError(f"{str(target)!r} exists; it is not overwritten")
     template = Path(__file__).parent / "recipes" / f"{options.name}.toml"
     try:
-        options.recipe.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+        target.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{str(options.recipe)!r} cannot be written: {error.strerror}") from error
+        raise InputError(f"{str(target)!r} cannot be written: {error.strerror}") from error
     if not options.json:
-        print(f"wrote {options.recipe}; edit it, then: canopycube run {options.recipe}")
-    return {"recipe": str(options.recipe)}
+        print(f"wrote {target}; edit it, then: canopycube run {target}")
+    return {"recipe": str(target)}
 
 
 def _on_recipe(step: str) -> Callable[[argparse.Namespace], Any]:
@@ -202,7 +210,9 @@ def _on_recipe(step: str) -> Callable[[argparse.Namespace], Any]:
                 found = run.lock(update=options.update)
                 _print_lines(options, lock_lines(found))
             elif step == "export":
-                found = run.export(waits=not options.no_wait)
+                found = run.export(
+                    waits=not options.no_wait, again=options.again, cancels=options.cancel
+                )
                 _print_lines(options, export_lines(found))
             elif step == "map":
                 found = run.map(table=_table_file(options.table, run.layout.folder))
@@ -234,7 +244,7 @@ _THRESHOLDS = {
     "max_bias": "largest mean difference of a band and period, in reflectance",
     "max_rmse": "largest root mean square difference of a band and period, in reflectance",
     "min_correlation": "smallest correlation of a band and period",
-    "max_clear_difference": "largest share of pixels with a value, or a label, in one cube only",
+    "max_clear_difference": "largest share of pixels that are clear, or have a label, in one cube only",
     "min_agreement": "smallest share of equal labels where both have one",
 }
 """What each threshold of `compare` limits; exit code 1 beyond any of them."""
@@ -249,6 +259,8 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
     from pipelines.compare_verdict import CubesDifferError, exceeded
     from pipelines.progress import Reporter
 
+    if options.classifier is None and limits.min_agreement != Thresholds.min_agreement:
+        raise InputError("--min-agreement goes with --classifier; there are no labels to compare")
     if options.csv:
         check_table(options.csv)
     made = compare_cubes(

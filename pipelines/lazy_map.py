@@ -127,7 +127,8 @@ def classifier_stamp(folder: Path) -> str:
     """Return a hash of the classifier's files, so that a changed folder is loaded anew."""
     sha = hashlib.sha256()
     for file in sorted(folder.glob("*")) if folder.is_dir() else []:
-        sha.update(file.name.encode() + file.read_bytes())
+        if file.is_file():  # another folder may be named by mistake: loading it says so
+            sha.update(file.name.encode() + file.read_bytes())
     return sha.hexdigest()[:16]
 
 

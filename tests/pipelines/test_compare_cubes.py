@@ -369,3 +369,15 @@ def test_recipes_name_their_cubes(
     code, _, complaint = command("compare", path, tmp_path / "recipe.toml")
     assert code == 2
     assert "there is no cube at" in complaint
+
+
+def test_a_classifier_that_is_none_and_a_threshold_without_one(
+    command: Command, stores: dict[str, Path]
+) -> None:
+    words = ("compare", stores["same"], stores["moved"])
+    code, _, complaint = command(*words, "--classifier", stores["same"].parent)
+    assert code == 2
+    assert "classifier" in complaint
+    code, _, complaint = command(*words, "--min-agreement", "0.5")
+    assert code == 2
+    assert "--min-agreement goes with --classifier" in complaint

@@ -146,3 +146,14 @@ def test_init_says_which_there_are(capsys: pytest.CaptureFixture[str], tmp_path:
     with pytest.raises(SystemExit):
         main(["init", str(tmp_path / "mine.toml"), "--from", "changchun"])
     assert "choose from 'template', 'changqing', 'changqing-best'" in capsys.readouterr().err
+
+
+def test_init_names_the_file_after_what_it_starts_from(
+    command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("init")[0] == command("init", "--from", "changqing-best")[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "changqing-best.toml",
+        "recipe.toml",
+    ]
