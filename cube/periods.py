@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from cube.errors import InputError
 
@@ -265,6 +265,20 @@ def looks_by_period(
         if at >= 0 and periods[at].holds(instant):
             found[periods[at]] += 1
     return {period: found[period] for period in periods if period in found}
+
+
+def period_numbers(
+    periods: Sequence[Period], instants: Shaped[np.ndarray, " instant"]
+) -> Int64[np.ndarray, " instant"]:
+    """Return the number of that of the ascending `periods` in which each instant lies, or -1.
+
+    `instants` are datetime64 in nanoseconds, UTC.
+    """
+    starts = np.array([period.start for period in periods], "M8[ns]")
+    ends = np.array([period.end for period in periods], "M8[ns]")
+    found = np.searchsorted(starts, instants, side="right") - 1
+    is_inside = (found >= 0) & (instants < ends[found])  # [-1] is compared in vain
+    return np.where(is_inside, found, -1).astype(np.int64)
 
 
 def stored_times(

@@ -7,6 +7,8 @@ from typing import Any
 
 from odc.geo.geom import Geometry
 
+from cube.earthengine.exported import ExportedSource
+from cube.earthengine.source import EarthEngineSource
 from cube.finish import Finish
 from cube.grid import area_from_bbox, area_from_file
 from cube.ledger import fingerprint
@@ -15,7 +17,7 @@ from cube.source import PeriodSource
 from cube.spec import CubeSpec
 from cube.stac import SceneList
 from pipelines.memory import Memory, pixel_bytes
-from pipelines.plan_earthengine import plan_earthengine
+from pipelines.plan_earthengine import asking_cost, plan_earthengine
 from pipelines.plan_stac import plan_stac, reading_cost
 from pipelines.plan_stack import plan_stack
 from pipelines.planned import PlannedSource, finish
@@ -167,7 +169,8 @@ def _inputs(recipe: Recipe, planned: PlannedSource) -> str:
         {
             "algorithm": ALGORITHM,
             "spec": planned.spec.to_json(),
-            "mask": recipe.mask.model_dump(),
+            # Earth Engine's mask is part of what it is asked for
+            "mask": recipe.mask.model_dump() if recipe.source.kind != "earthengine" else None,
             "method": composite.method,
             "outliers": composite.outlier_threshold if composite.outliers else None,
             "gaps": None if recipe.gaps is None else recipe.gaps.model_dump(),
@@ -204,8 +207,16 @@ def describe(plan: CubePlan, *, workers: int, processes: int = 1) -> dict[str, A
 
 def _cost(plan: CubePlan, workers: int, processes: int) -> dict[str, Any]:
     """Return what a build asks of servers; None where nobody knows beforehand."""
-    if plan.scenes is None or "requests" in plan.facts:
+    if plan.scenes is None:
         return {}
+    if isinstance(plan.source, EarthEngineSource | ExportedSource):
+        return asking_cost(
+            plan.source,
+            plan.spec,
+            workers=workers,
+            processes=processes,
+            seconds_per_request=plan.facts.get("seconds_per_request"),
+        )
     cost = None
     if plan.reads_directly:
         cost = reading_cost(plan.scenes, plan.spec, workers=workers, processes=processes)

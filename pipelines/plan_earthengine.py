@@ -8,8 +8,7 @@ from typing import Any
 
 from odc.geo.geom import Geometry
 
-from cube.cog import Patience
-from cube.earthengine import Access
+from cube.earthengine.access import PATIENCE, Access
 from cube.earthengine.composite import Definition, Mask
 from cube.earthengine.exported import ExportedSource, TileFiles
 from cube.earthengine.source import LOOK_AHEAD, EarthEngineSource
@@ -69,12 +68,11 @@ def plan_earthengine(
     pixels = {
         "collection": section.collection,
         "images": [scene.identity for scene in scenes.scenes],
-        "definition": vars(definition),
+        "definition": definition.identity,
     }
     files = None
     if section.export is not None:
-        name = fingerprint({**pixels, "spec": spec.to_json()})[:12]
-        files = _tile_files(section.export, f"canopycube-{name}")
+        files = _tile_files(section.export, _export_name(spec, pixels))
     return PlannedSource(
         spec=spec,
         source=computed
@@ -89,10 +87,22 @@ def plan_earthengine(
         ),
         scenes=scenes,
         facts={
-            **_facts(section, computed, spec, scenes, tiles_at_once=tiles_at_once(recipe)),
-            "warnings": locked.warnings(),
+            **_facts(section, computed, scenes, recipe),
+            "warnings": [*locked.warnings(), *_unused(recipe, definition.mask)],
         },
     )
+
+
+def _export_name(spec: CubeSpec, pixels: dict[str, Any]) -> str:
+    """Return what names of exported files begin with: it tells all that decides their pixels.
+
+    How the cube is stored is none of it, nor what is done to a series that is there.
+    """
+    from pipelines.plan import ALGORITHM  # that module imports this one
+
+    stored = spec.to_json()
+    grid = {key: stored[key] for key in ("crs", "transform", "shape", "tile", "bands", "periods")}
+    return f"canopycube-{fingerprint({**pixels, **grid, 'algorithm': ALGORITHM})}"
 
 
 def _tile_files(section: ExportSection, name: str) -> TileFiles:
@@ -105,16 +115,21 @@ def _tile_files(section: ExportSection, name: str) -> TileFiles:
 
 
 def access_of(recipe: Recipe, section: EarthEngineSection) -> Access:
-    """Return whom each process asks; the requests at once are shared among them."""
+    """Return whom each process asks; the requests at once are shared among them.
+
+    A scheduler's processes are not known unless the recipe tells them: each then has one request.
+    """
     cluster = recipe.cluster
-    processes = 1 if cluster.kind == "threads" else cluster.workers or 1
+    if cluster.kind == "scheduler" and cluster.workers is None:
+        each = 1
+    else:
+        processes = 1 if cluster.kind == "threads" else tiles_at_once(recipe)
+        each = max(section.requests_at_once // processes, 1)
     return Access(
         project=section.project,
         endpoint=section.endpoint,
-        requests_at_once=max(section.requests_at_once // processes, 1),
-        patience=Patience(
-            attempts=section.attempts, timeout=section.timeout, longest_wait=section.timeout
-        ),
+        requests_at_once=each,
+        patience=replace(PATIENCE, attempts=section.attempts, timeout=section.timeout),
     )
 
 
@@ -133,38 +148,63 @@ def definition_of(recipe: Recipe, section: EarthEngineSection) -> Definition:
     )
 
 
+def _unused(recipe: Recipe, mask: Mask) -> list[str]:
+    """Return a warning where the recipe's [mask] says other than by default and is not asked."""
+    default = type(recipe.mask)()
+    changed = [key for key, value in recipe.mask if value != getattr(default, key)]
+    if mask == "scl" or not changed:
+        return []
+    return [f"mask.{', mask.'.join(changed)} goes with source.mask = 'scl'; {mask!r} decides here"]
+
+
 def _facts(
-    section: EarthEngineSection,
-    source: EarthEngineSource,
-    spec: CubeSpec,
-    scenes: SceneList,
-    *,
-    tiles_at_once: int,
+    section: EarthEngineSection, computed: EarthEngineSource, scenes: SceneList, recipe: Recipe
 ) -> dict[str, Any]:
-    asked = [
-        source.requests(spec.periods, region.window(spec.geobox), spec.bands)
-        for region in spec.regions()
-    ]
-    number = sum(one.number for one in asked)
-    # each tile that is worked on has so many periods under way
-    at_once = min(section.requests_at_once, tiles_at_once * LOOK_AHEAD)
-    is_exported = section.export is not None
-    if is_exported:  # one task a tile
-        number = sum(one.number > 0 for one in asked)
-    pace = {
-        "requests_at_once": at_once,
-        "seconds_per_request": section.seconds_per_request,
-        "seconds_at_least": math.ceil(number / at_once) * section.seconds_per_request,
-    }
+    """Return what `plan` prints of the source, but for what `asking_cost` counts."""
+    cluster = recipe.cluster
+    # tasks of an export go at Earth Engine's pace, and of a cluster nobody knows the processes
+    has_pace = section.export is None and (cluster.kind != "scheduler" or cluster.workers)
+    pace = {"seconds_per_request": section.seconds_per_request} if has_pace else {}
     return {
         "provider": f"Earth Engine, {section.collection}",
-        "mask": source.definition.mask,
+        "mask": computed.definition.mask,
         "scenes": len(scenes.scenes),
         "overpasses": len({scene.overpass for scene in scenes.scenes}),
         "scenes_dropped": {item.id: item.reason for item in scenes.dropped},
         "offsets": dict(Counter(scene.offset_reason for scene in scenes.scenes)),
         "strips": 1,
-        "requests": number,
-        "bytes_to_read": sum(one.bytes for one in asked),
-        **({} if is_exported else pace),
+        **pace,
+    }
+
+
+def asking_cost(
+    source: EarthEngineSource | ExportedSource,
+    spec: CubeSpec,
+    *,
+    workers: int,
+    processes: int,
+    seconds_per_request: float | None,
+) -> dict[str, Any]:
+    """Return what a build asks of Earth Engine, counted over all tiles, as plain JSON.
+
+    `workers` tiles are built at once, in so many `processes`. With `seconds_per_request` also how
+    many requests are under way at most, and how long they take at least. Exported tiles are one
+    request, a task, each.
+    """
+    is_exported = isinstance(source, ExportedSource)
+    computed = source.computed if isinstance(source, ExportedSource) else source
+    number = received = 0
+    for region in spec.regions():
+        asked = computed.requests(spec.periods, region.window(spec.geobox), spec.bands)
+        number += min(asked.number, 1) if is_exported else asked.number
+        received += asked.bytes
+    cost: dict[str, Any] = {"requests": number, "bytes_to_read": received}
+    if seconds_per_request is None:
+        return cost
+    # each tile that is worked on has so many periods under way
+    tiles = -(-workers // processes)
+    at_once = processes * min(computed.access.requests_at_once, tiles * LOOK_AHEAD)
+    return cost | {
+        "requests_at_once": at_once,
+        "seconds_at_least": math.ceil(number / at_once) * seconds_per_request,
     }

@@ -1,4 +1,4 @@
-"""What a source's part of a plan is made of: the nouns that `plan`, `plan_stac` and `plan_stack` share."""
+"""What a source's part of a plan is made of: the nouns that `plan` and `plan_*.py` share."""
 
 import os
 from dataclasses import dataclass, field

@@ -150,8 +150,10 @@ class EarthEngineSection(Section):
     resampling: Literal["nearest", "bilinear"] = "bilinear"
     """How reflectance comes onto the grid where pixels do not coincide."""
     requests_at_once: Whole = Field(default=20, ge=1, le=40)
-    """Most requests under way at once, of all processes of this machine; Earth Engine's own limit
-    is 40. Lowered while the server answers that it is too much."""
+    """Most requests under way at once, shared out among the cluster's processes, of which each has
+    one at least; Earth Engine's own limit is 40. With cluster.kind = "scheduler" and no
+    cluster.workers, nobody knows how many share: each process has one under way. Lowered while the
+    server answers that it is too much."""
     seconds_per_request: Number = Field(default=5.0, gt=0)
     """Seconds that one request is thought to take at least: `plan` reckons with it."""
     attempts: Whole = Field(default=8, ge=1, le=100)

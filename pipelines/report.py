@@ -137,7 +137,7 @@ def _reading_lines(found: dict[str, Any]) -> list[str]:
         )
     if "seconds_at_least" in found:
         lines.append(
-            f"          at least {found['seconds_at_least'] / 60:,.0f} min, at "
+            f"          at least {_duration(found['seconds_at_least'])}, at "
             f"{found['seconds_per_request']:g} s a request and {found['requests_at_once']} at once"
         )
     lines += [f"          {warning}" for warning in found.get("warnings", ())]
@@ -167,6 +167,8 @@ def lock_lines(found: dict[str, Any]) -> list[str]:
 
 def export_lines(found: dict[str, Any]) -> list[str]:
     """Return what `export` tells people."""
+    if "cancelled" in found:
+        return [f"cancelled {found['cancelled']} tasks; {found['exported']} tiles are exported"]
     without = f", {found['without_scenes']} have no scene" if found["without_scenes"] else ""
     lines = [f"exported  {found['exported']} of {found['tiles']} tiles to {found['to']}{without}"]
     if found["under_way"] or found["not_started"]:
@@ -176,6 +178,11 @@ def export_lines(found: dict[str, Any]) -> list[str]:
         )
     else:
         lines.append(f"          {found['files']}: now `canopycube build` takes them")
+    if found["earlier_under_way"]:
+        lines.append(
+            f"          {found['earlier_under_way']} tasks of earlier settings run on; "
+            "`canopycube export RECIPE --cancel` stops all that is under way, theirs and these"
+        )
     return lines
 
 
@@ -266,6 +273,13 @@ def _counts(counts: dict[str, int]) -> str:
 def _escape(text: str) -> str:
     # class names and titles come from the user's files
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _bytes(count: float) -> str:

@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,8 +104,18 @@ class Run:
             },
         }
 
-    def export(self, *, waits: bool = True) -> dict[str, Any]:
-        """Let Earth Engine write the cube's tiles into files, and follow that to its end."""
+    def export(
+        self,
+        *,
+        waits: bool = True,
+        again: Sequence[str] | None = None,
+        cancels: bool = False,
+    ) -> dict[str, Any]:
+        """Let Earth Engine write the cube's tiles into files, and follow that to its end.
+
+        `again` exports tiles anew: those named, or, of none, all whose file is lost or damaged.
+        With `cancels` tasks that have not ended are stopped instead.
+        """
         section = self.recipe.source
         if section.kind != "earthengine" or section.export is None:
             raise InputError(
@@ -113,8 +123,11 @@ class Run:
                 "source.kind = 'earthengine'; `canopycube build` needs none"
             )
         from cube.earthengine.exported import ExportedSource
-        from pipelines.export_composites import ExportJob, export_composites
+        from pipelines.export_composites import ExportJob, cancel_exports, export_composites
+        from pipelines.plan_earthengine import access_of
 
+        if cancels:
+            return cancel_exports(self.layout.exports, access_of(self.recipe, section))
         plan = self.plan
         assert isinstance(plan.source, ExportedSource)  # planned so for such a section
         job = ExportJob(
@@ -122,9 +135,8 @@ class Run:
             section=section.export,
             title=self.recipe.name,
             record=self.layout.exports,
-            inputs=plan.inputs,
         )
-        return export_composites(job, self.reporter, waits=waits)
+        return export_composites(job, self.reporter, waits=waits, again=again)
 
     def describe(self) -> dict[str, Any]:
         """Return what a run will do, after checking labels and settings too."""
@@ -148,6 +160,8 @@ class Run:
     def build(self) -> dict[str, Any]:
         """Build the cube."""
         self._begin("cube", self.plan.inputs)
+        for warning in self.plan.facts.get("warnings", ()):
+            self.reporter.say(warning)
         found = build_cube(
             self.plan, self.layout.cube, self.client, self.reporter, title=self.recipe.name
         )
@@ -243,6 +257,7 @@ class Run:
         """Do every step the recipe asks for; return the report."""
         started = time.perf_counter()
         self.check()
+        self._export_first()
         self.build()
         if self.recipe.reference is not None:
             for step in (self.sample, self.train, self.map, self.publish):
@@ -251,6 +266,29 @@ class Run:
         found = {"seconds": round(time.perf_counter() - started, 1), "peak_memory_mb": max(peaks)}
         self._end("run", "", found)
         return self.report
+
+    def _export_first(self) -> None:
+        """Export what a cube that is not there yet is to be built from.
+
+        Not to a Drive: its files come from there by the user's own hand.
+        """
+        section = self.recipe.source
+        if section.kind != "earthengine" or section.export is None or self._is_built():
+            return
+        if section.export.to == "drive":
+            self.reporter.say(
+                "files of a Drive are not fetched: `canopycube export RECIPE` writes them there, "
+                f"and the cube is built from those that you put into {str(section.export.files)!r}"
+            )
+            return
+        self.export()
+
+    def _is_built(self) -> bool:
+        """Say whether every tile of the cube is there."""
+        if not self.layout.cube.exists():
+            return False
+        records = Ledger(store=self.layout.cube, inputs=self.plan.inputs).records()
+        return len(records) == len(self.plan.spec.regions())
 
     def _make_plan(self, *, update_lock: bool = False) -> CubePlan:
         with ExitStack() as stack:
@@ -262,10 +300,7 @@ class Run:
                     advance = stack.enter_context(self.reporter.bar("scenes", total))
                 advance()
 
-            plan = plan_cube(self.recipe, update_lock=update_lock, on_scene=on_scene)
-        for warning in plan.facts.get("warnings", ()):
-            self.reporter.say(warning)
-        return plan
+            return plan_cube(self.recipe, update_lock=update_lock, on_scene=on_scene)
 
     def _sample_inputs(self) -> str:
         section = self.recipe.reference

@@ -79,7 +79,7 @@ def ask_range(
     deadline = time.monotonic() + _LONGEST * timeout
     try:
         for _ in range(_MOST_REDIRECTS + 1):
-            answer = _connections(url).request(
+            answer = connections(url).request(
                 "GET",
                 url,
                 headers={**headers, "Range": f"bytes={start}-{stop - 1}"},
@@ -221,7 +221,7 @@ def retry_after(told: str, *, now: float) -> float:
 _pools: dict[tuple[int, str], urllib3.PoolManager] = {}
 
 
-def _connections(url: str) -> urllib3.PoolManager:
+def connections(url: str) -> urllib3.PoolManager:
     """Return this process's connections; a forked process makes its own.
 
     Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`), as GDAL and requests take them.

@@ -51,6 +51,10 @@ class RequestTooLargeError(Exception):
     """A request that a smaller window would mend."""
 
 
+class NotFoundError(InputError):
+    """Something that Earth Engine does not have, or does not show to this account."""
+
+
 class DeniedError(Exception):
     """A token that Earth Engine does not accept (any longer)."""
 
@@ -62,7 +66,8 @@ def check_status(
 
     `what` was asked in the name of `project`; `headers` are by name in lower case. Raises
     `PassingError`, `RequestTooLargeError`, `DeniedError` (401), `InputError` for what the user has
-    to change, `WorkFailedError` for the rest, both with Earth Engine's own message in one line.
+    to change (`NotFoundError` for what is not there), `WorkFailedError` for the rest, both with Earth
+    Engine's own message in one line.
     """
     if 200 <= status < 300:
         return
@@ -90,7 +95,7 @@ def _refuse(status: int, reason: str, *, what: str, project: str) -> NoReturn:
             "the recipe or in EARTHENGINE_PROJECT"
         )
     if status == 404 or "does not exist or caller does not have access" in reason:
-        raise InputError(
+        raise NotFoundError(
             f"Earth Engine does not find what {what} needs: {reason}\n"
             f"check its name, and whether project {project!r} and your account may read it"
         )

@@ -23,14 +23,10 @@ from rasterio.io import DatasetReader
 
 from cube.cog import Fetcher, FileBrokenError, FileUnreachableError
 from cube.earthengine.access import Access
-from cube.earthengine.composite import (
-    answer_bands,
-    composite_from_pixels,
-    composite_without_looks,
-)
-from cube.earthengine.errors import PassingError
-from cube.earthengine.requests import MOST_BANDS
+from cube.earthengine.composite import composite_from_pixels, composite_without_looks
+from cube.earthengine.errors import PassingError, one_line
 from cube.earthengine.source import EarthEngineSource
+from cube.earthengine.tileimage import exported_bands
 from cube.errors import InputError, WorkFailedError
 from cube.periods import Period
 from cube.source import Composite
@@ -86,22 +82,22 @@ class ExportedSource:
         """Yield the composite of each of `periods` over `window`, which is a tile of the cube.
 
         Raises `WorkFailedError` for a file that is not there yet or cannot be read, and for one on
-        another grid or with other bands than were exported.
+        another grid or with other bands than were exported; it says what to do.
         """
         region = self._region(window)
-        looks = {period: self.computed.passes(period, window) for period in periods}
+        looks = self.computed.passes_by_period(periods, window)
         if not any(looks.values()):
             for _ in periods:
                 yield composite_without_looks((window.shape[0], window.shape[1]), bands)
             return
         with self._opened(region) as file:
-            _check_grid(file, window, self.files.stem(region))
+            _check_grid(file, window, region)
             for period in periods:
                 if not looks[period]:
                     yield composite_without_looks((window.shape[0], window.shape[1]), bands)
                     continue
                 names = exported_bands(self.spec.periods.index(period), bands)
-                pixels = _read(file, names, self.files.stem(region))
+                pixels = _read(file, names, region)
                 scenes = tuple("+".join(one.id for one in scenes) for scenes in looks[period])
                 yield composite_from_pixels(pixels, period, scenes=scenes)
 
@@ -116,6 +112,31 @@ class ExportedSource:
             )
         return region
 
+    def problem(self, region: Region) -> str:
+        """Return why a tile's file cannot be taken; empty if it is there and seems whole.
+
+        Of a file in a folder grid, bands and length are looked at, of one in a bucket its first
+        bytes; no pixel is. Raises `WorkFailedError` where a bucket does not answer or refuses to.
+        """
+        if self.files.folder is None:
+            return _problem_in_bucket(self.computed.access, self.files, region)
+        window = region.window(self.spec.geobox)
+        looks = self.computed.passes_by_period(self.spec.periods, window)
+        names = [
+            name
+            for number, period in enumerate(self.spec.periods)
+            if looks[period]
+            for name in exported_bands(number, self.spec.bands)
+        ]
+        try:
+            with self._opened(region) as file:
+                _check_grid(file, window, region)
+                _numbers(file, tuple(names), region)
+                _check_length(file, region)
+        except WorkFailedError as error:
+            return str(error)
+        return ""
+
     @contextmanager
     def _opened(self, region: Region) -> Iterator[DatasetReader]:
         stem = self.files.stem(region)
@@ -126,81 +147,85 @@ class ExportedSource:
             else:
                 _fetch(self.computed.access, self.files, region, path)
             if not path.is_file():
-                raise WorkFailedError(f"{stem}.tif {_NOT_THERE}")
+                raise WorkFailedError(f"{stem}.tif {_not_there(region)}")
             try:
                 with rasterio.open(path, driver="GTiff") as file:
                     yield file
             except RasterioError as error:
-                raise WorkFailedError(f"{stem}.tif cannot be read: {error}") from None
+                text = one_line(str(error))
+                raise WorkFailedError(
+                    f"{stem}.tif cannot be read: {text}; {_anew(region)}"
+                ) from None
 
 
-_NOT_THERE = (
-    "is not there: run `canopycube export` until it says that all tiles are exported, and put files "
-    "of a Drive into source.export.files"
-)
-
-
-def exported_bands(number: int, bands: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names that the bands of the cube's period `number` have in an exported file."""
-    return tuple(f"t{number:03d}_{name}" for name in answer_bands(bands))
-
-
-def tile_image(
-    source: EarthEngineSource, spec: CubeSpec, region: Region
-) -> tuple[Any, tuple[str, ...]] | None:
-    """Return the image that a tile's file is exported from, and its bands; None without a scene.
-
-    Raises `InputError` for more periods and bands than one file may have.
-    """
-    from cube.earthengine.expression import period_image
-    from cube.earthengine.session import session
-
-    session(source.access)  # the client builds no expression before it knows its functions
-    window = region.window(spec.geobox)
-    whole: Any = None
-    names: list[str] = []
-    for number, period in enumerate(spec.periods):
-        passes = source.passes(period, window)
-        if not passes:
-            continue
-        image = period_image(
-            passes, definition=source.definition, period=period, window=window, bands=spec.bands
-        )
-        named = exported_bands(number, spec.bands)
-        image = image.rename(list(named))
-        whole = image if whole is None else whole.addBands(image)
-        names += named
-    if len(names) > MOST_BANDS:
-        raise InputError(
-            f"a tile would be exported with {len(names)} bands, of {len(spec.periods)} periods; "
-            f"Earth Engine writes {MOST_BANDS}: take fewer bands or longer periods"
-        )
-    return (whole, tuple(names)) if names else None
-
-
-def _check_grid(file: DatasetReader, window: GeoBox, stem: str) -> None:
-    found = CRS(file.crs.to_wkt()) if file.crs is not None else None
-    shape = (file.height, file.width)
-    is_there = file.transform.almost_equals(window.transform, precision=1e-6)
-    if found != window.crs or shape != tuple(window.shape) or not is_there:
+def _check_grid(file: DatasetReader, window: GeoBox, region: Region) -> None:
+    crs = CRS(file.crs.to_wkt()) if file.crs is not None else None
+    found = GeoBox((file.height, file.width), file.transform, crs)
+    is_there = found.transform.almost_equals(window.transform, precision=1e-6)
+    if crs != window.crs or found.shape != window.shape or not is_there:
         raise WorkFailedError(
-            f"{stem}.tif has another grid than the tile: {shape} pixels from "
-            f"{tuple(file.transform)[:6]}, expected {tuple(window.shape)} from "
-            f"{tuple(window.transform)[:6]} in {window.crs}; export it anew"
+            f"{_name(file)} has another grid than the tile: {_shown(found)}, expected "
+            f"{_shown(window)}; {_anew(region)}"
         )
+
+
+def _shown(grid: GeoBox) -> str:
+    height, width = grid.shape
+    size, _, left, _, _, top = tuple(grid.transform)[:6]
+    return f"{width} x {height} of {size:g} at {left:.9g}, {top:.9g} in {str(grid.crs)[:20]}"
 
 
 def _read(
-    file: DatasetReader, names: tuple[str, ...], stem: str
+    file: DatasetReader, names: tuple[str, ...], region: Region
 ) -> Int16[np.ndarray, "answer y x"]:
+    return np.asarray(file.read(_numbers(file, names, region)))
+
+
+def _numbers(file: DatasetReader, names: tuple[str, ...], region: Region) -> list[int]:
+    """Return the numbers that bands have in a file; `WorkFailedError` if any is not as exported."""
     described = {name: number for number, name in enumerate(file.descriptions, 1)}
     if missing := [name for name in names if name not in described]:
-        raise WorkFailedError(f"{stem}.tif has no band {missing[0]!r}; export it anew")
+        raise WorkFailedError(f"{_name(file)} has no band {missing[0]!r}; {_anew(region)}")
     numbers = [described[name] for name in names]
     kinds = {file.dtypes[number - 1] for number in numbers}
-    if kinds != {"int16"}:
-        raise WorkFailedError(f"{stem}.tif holds {', '.join(sorted(kinds))}, not int16")
-    return np.asarray(file.read(numbers))
+    if kinds - {"int16"}:
+        raise WorkFailedError(
+            f"{_name(file)} holds {', '.join(sorted(kinds))}, not int16; {_anew(region)}"
+        )
+    return numbers
+
+
+def _check_length(file: DatasetReader, region: Region) -> None:
+    """Refuse a file that ends before its pixels do."""
+    length = Path(file.name).stat().st_size
+    for band in file.indexes:
+        height, width = file.block_shapes[band - 1]
+        for row in range(-(-file.height // height)):
+            for column in range(-(-file.width // width)):
+                start, size = (
+                    int(file.get_tag_item(f"BLOCK_{word}_{column}_{row}", "TIFF", bidx=band) or 0)
+                    for word in ("OFFSET", "SIZE")
+                )
+                if start + size > length:
+                    raise WorkFailedError(
+                        f"{_name(file)} ends after {length} bytes, before its pixels do; "
+                        f"{_anew(region)}"
+                    )
+
+
+def _name(file: DatasetReader) -> str:
+    return Path(file.name).name
+
+
+def _anew(region: Region) -> str:
+    return f"`canopycube export RECIPE --again {region.id}` exports it anew"
+
+
+def _not_there(region: Region) -> str:
+    return (
+        f"is not there: run `canopycube export RECIPE`, with `--again {region.id}` if that has "
+        "exported it already; files of a Drive go into source.export.files"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,10 +255,8 @@ def _account(access: Access) -> Any:
 
 def _fetch(access: Access, files: TileFiles, region: Region, target: Path) -> None:
     """Bring a file of a bucket to `target`, piece by piece; raises `WorkFailedError`."""
-    base = f"{access.endpoint}/storage" if access.is_local else _STORAGE
-    name = f"{files.object_name(region)}.tif"
-    href = f"{base}/{files.bucket}/{quote(name)}"
-    fetcher = Fetcher(patience=access.patience, signer=_StorageSigner(access=access))
+    href, fetcher = _address(access, files, region)
+    shown = f"gs://{files.bucket}/{files.object_name(region)}.tif"
     try:
         first, length = fetcher.head(href, _PIECE)
         with target.open("wb") as out:
@@ -242,6 +265,35 @@ def _fetch(access: Access, files: TileFiles, region: Region, target: Path) -> No
                 stop = min(start + _PIECE, length)
                 out.write(fetcher.fetch(href, start, stop, length=length))
     except FileBrokenError as error:
-        raise WorkFailedError(f"gs://{files.bucket}/{name}: {error}; it {_NOT_THERE}") from None
+        if _MISSING in str(error):
+            raise WorkFailedError(f"{shown} ({error}) {_not_there(region)}") from None
+        raise WorkFailedError(f"{shown} cannot be read: {error}; {_anew(region)}") from None
     except FileUnreachableError as error:
-        raise WorkFailedError(f"gs://{files.bucket}/{name} cannot be fetched: {error}") from None
+        raise WorkFailedError(f"{shown} cannot be fetched: {error}; try again later") from None
+
+
+def _problem_in_bucket(access: Access, files: TileFiles, region: Region) -> str:
+    href, fetcher = _address(access, files, region)
+    try:
+        first, _ = fetcher.head(href, len(_TIFF[0]))
+    except (FileBrokenError, FileUnreachableError) as error:
+        if any(word in str(error) for word in (_MISSING, _NO_BYTES)):
+            return str(error)
+        raise WorkFailedError(
+            f"gs://{files.bucket}/{files.object_name(region)}.tif cannot be looked at: {error}"
+        ) from None
+    return "" if first in _TIFF else f"it begins with {first!r}"
+
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How GeoTIFFs begin, small ones and large ones, in either order of bytes."""
+
+_MISSING, _NO_BYTES = "HTTP 404", "HTTP 416"
+"""What a bucket answers for a file that is not there, and for one of length 0."""
+
+
+def _address(access: Access, files: TileFiles, region: Region) -> tuple[str, Fetcher]:
+    base = f"{access.endpoint}/storage" if access.is_local else _STORAGE
+    name = f"{files.object_name(region)}.tif"
+    fetcher = Fetcher(patience=access.patience, signer=_StorageSigner(access=access))
+    return f"{base}/{files.bucket}/{quote(name)}", fetcher

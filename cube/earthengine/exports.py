@@ -76,6 +76,11 @@ class OperationState:
     error: str
     """Earth Engine's words for a failure; else empty."""
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has not ended."""
+        return self.progress in ("waiting", "running")
+
 
 def export_request(
     image: Any, window: GeoBox, bands: tuple[str, ...], destination: Destination, description: str
@@ -130,6 +135,11 @@ def check_operation(name: str) -> str:
             "'projects/my-project/operations/ABC'"
         )
     return name
+
+
+def operation_id(name: str) -> str:
+    """Return the part of an operation's name that tells it from others, whoever names it."""
+    return name.rpartition("/")[2]
 
 
 def operation_state(operation: dict[str, Any]) -> OperationState:

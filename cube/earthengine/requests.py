@@ -49,6 +49,12 @@ def parts_of(window: GeoBox, bands: Sequence[str]) -> list[Part]:
     return _parts((slice(0, height), slice(0, width)), most_pixels(len(bands)))
 
 
+def pixels_of(part: Part) -> int:
+    """Return how many pixels a part has."""
+    rows, columns = part
+    return int((rows.stop - rows.start) * (columns.stop - columns.start))
+
+
 def request_bytes(pixels: int, bands: int) -> int:
     """Return the bytes that the answer for so many pixels and bands has at most."""
     return pixels * bands * PIXEL_BYTES + _HEADER_BYTES + bands * _NAME_BYTES

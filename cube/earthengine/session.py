@@ -6,7 +6,7 @@ Each worker makes its own from the `Access` that it is sent, and reads its own c
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,8 @@ from cube.earthengine.exports import (
 )
 from cube.earthengine.library import ee
 from cube.earthengine.pixels import pixel_request, read_pixels
-from cube.earthengine.requests import SMALLEST_SIDE, Part, parts_of, quarters
+from cube.earthengine.requests import SMALLEST_SIDE, Part, parts_of, pixels_of, quarters
+from cube.earthengine.sizes import Sizes
 from cube.earthengine.transport import Request, Transport
 from cube.errors import WorkFailedError
 
@@ -53,6 +54,7 @@ class Session:
     def __init__(self, access: Access) -> None:
         self.access = access
         self._transport = Transport(access, identity(access))
+        self._sizes = Sizes()
         self._prepare()
 
     def __reduce__(self) -> "tuple[Callable[[Access], Session], tuple[Access]]":
@@ -71,18 +73,19 @@ class Session:
         return self._called(lambda: ee.data.computeValue(thing), "a value", _has_result)
 
     def pixels(
-        self, image: Any, window: GeoBox, bands: tuple[str, ...]
+        self, image: Any, window: GeoBox, bands: tuple[str, ...], *, kind: Hashable = None
     ) -> Int16[np.ndarray, "band y x"]:
         """Return the bands of an int16 image on `window`, in stored units with nodata -32768.
 
         `image` has no masked pixel: Earth Engine gives 0 for those. It is asked for in requests
         below `REQUEST_BYTES`; one that Earth Engine finds too large is cut in four, down to
-        `SMALLEST_SIDE`, then `WorkFailedError` is raised. Raises `InputError` for a grid that is
-        not north-up.
+        `SMALLEST_SIDE`, then `WorkFailedError` is raised. Images of one `kind` take about the same
+        to compute: what was too large of one is not asked of the next (`Sizes`). Raises
+        `InputError` for a grid that is not north-up.
         """
         found = np.empty((len(bands), *window.shape), np.int16)  # (band, y, x)
         for part in parts_of(window, bands):
-            self._fill(found, image, window, bands, part)
+            self._fill(found, image, window, bands, part, (len(bands), kind))
         return found
 
     def _fill(
@@ -92,21 +95,27 @@ class Session:
         window: GeoBox,
         bands: tuple[str, ...],
         part: Part,
+        kind: Hashable,
     ) -> None:
         """Write the pixels of a part of `window` into `found`."""
-        piece, smaller = window[part], quarters(part)
-        try:
-            pixels = self._asked(image, piece, bands, is_divisible=bool(smaller))
-        except RequestTooLargeError as error:
-            if not smaller:
-                raise WorkFailedError(
-                    f"Earth Engine cannot compute even {_named(piece)}: {error}; it was cut down "
-                    f"to {SMALLEST_SIDE} pixels a side: ask for fewer scenes or shorter periods"
-                ) from None
-            for one in smaller:
-                self._fill(found, image, window, bands, one)
-            return
-        found[:, part[0], part[1]] = np.moveaxis(pixels, -1, 0)  # (band, y, x)
+        piece, smaller, size = window[part], quarters(part), pixels_of(part)
+        if not smaller or self._sizes.allows(kind, size):
+            try:
+                pixels = self._asked(image, piece, bands, is_divisible=bool(smaller))
+            except RequestTooLargeError as error:
+                if not smaller:
+                    raise WorkFailedError(
+                        f"Earth Engine cannot compute even {_named(piece)}: {error}; it was cut "
+                        f"down to {SMALLEST_SIDE} pixels a side: ask for fewer scenes or shorter "
+                        "periods"
+                    ) from None
+                self._sizes.was_too_large(kind, size, piece=max(map(pixels_of, smaller)))
+            else:
+                self._sizes.has_worked(kind, size)
+                found[:, part[0], part[1]] = np.moveaxis(pixels, -1, 0)  # (band, y, x)
+                return
+        for one in smaller:
+            self._fill(found, image, window, bands, one, kind)
 
     def _asked(
         self, image: Any, piece: GeoBox, bands: tuple[str, ...], *, is_divisible: bool
@@ -145,13 +154,32 @@ class Session:
         return str(operation["name"])
 
     def operation(self, name: str) -> dict[str, Any]:
-        """Return what Earth Engine says of an operation: see `exports.progress`.
+        """Return what Earth Engine says of an operation: see `exports.operation_state`.
 
-        Raises `InputError` for one that it does not know.
+        Raises `NotFoundError`, an `InputError`, for one that it does not know (any longer).
         """
         check_operation(name)
         found = self._called(lambda: ee.data.getOperation(name), f"the state of {name}", _has_name)
         return dict(found)
+
+    def operations(self) -> list[dict[str, Any]]:
+        """Return what Earth Engine says of the project's operations, page by page.
+
+        Those that ended long ago are not among them. Raises `WorkFailedError` for a list without
+        end.
+        """
+        pages = 0
+
+        def check(body: bytes) -> None:
+            nonlocal pages
+            pages += 1
+            listed = _is_object(body).get("operations", [])
+            if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+                raise PassingError("the answer is no list of operations")
+            if pages > _MOST_PAGES:
+                raise WorkFailedError(f"Earth Engine lists operations on {_MOST_PAGES} pages and on")
+
+        return list(self._called(ee.data.listOperations, "the list of operations", check))
 
     def cancel(self, name: str) -> None:
         """Stop an operation; one that has ended stays as it is."""
@@ -225,6 +253,9 @@ class _Sender:
 
 
 _PAYS = "X-Goog-User-Project"
+
+_MOST_PAGES = 2_000
+"""Of a list of operations, 500 a page."""
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`EarthEngineSource`: a scene list and a window in, composites made on Earth Engine's servers out."""
 
+import threading
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,13 +17,14 @@ from cube.earthengine.composite import (
     composite_from_pixels,
     composite_without_looks,
 )
-from cube.earthengine.requests import PIXEL_BYTES, request_windows
+from cube.earthengine.giveup import tried_until
+from cube.earthengine.requests import PIXEL_BYTES, parts_of
 from cube.errors import InputError, WorkFailedError, sendable_errors
-from cube.periods import Period, looks_by_period
+from cube.periods import Period
 from cube.source import Composite
+from cube.stac.kept import kept_scenes
 from cube.stac.overpass import overpasses
 from cube.stac.scene import Scene
-from cube.stac.source import StacSource
 
 LOOK_AHEAD = 8
 """Periods asked for, or waiting to be taken, beyond the one that is being taken: what a tile's
@@ -66,10 +68,19 @@ class EarthEngineSource:
         asked for, a scene that it no longer has, or another lock file than that of `fingerprint`;
         `WorkFailedError` for what it cannot compute or does not answer.
         """
+        return self._made(self.passes(period, window), period, window, bands)
+
+    @sendable_errors
+    def _made(
+        self,
+        passes: list[tuple[Scene, ...]],
+        period: Period,
+        window: GeoBox,
+        bands: tuple[str, ...],
+    ) -> Composite:
         from cube.earthengine.expression import period_image
         from cube.earthengine.session import session
 
-        passes = self.passes(period, window)
         if not passes:
             return composite_without_looks((window.shape[0], window.shape[1]), bands)
         asked = session(self.access)
@@ -77,7 +88,8 @@ class EarthEngineSource:
             passes, definition=self.definition, period=period, window=window, bands=bands
         )
         try:
-            pixels = asked.pixels(image, window, answer_bands(bands))
+            kind = (self.definition, len(passes), window.transform.a)
+            pixels = asked.pixels(image, window, answer_bands(bands), kind=kind)
         except (InputError, WorkFailedError) as error:
             _refuse_lost(passes, str(error), self.scenes)
             raise
@@ -90,19 +102,40 @@ class EarthEngineSource:
         """Yield the composite of each period in their order, asking for several at once.
 
         As many as `access.requests_at_once`, but no more than `LOOK_AHEAD` beyond the one that is
-        taken. Raises what `composite` raises; what was asked for beyond it is then given up.
+        taken. Raises what `composite` raises, of several periods that fail for the first that did;
+        what is under way then, or when the series is closed, ends at its next try.
         """
         ahead = min(self.access.requests_at_once, LOOK_AHEAD)
         under_way: deque[Future[Composite]] = deque()
+        given_up = threading.Event()
+        failures: list[BaseException] = []
+
+        def made(period: Period) -> Composite:
+            try:
+                with tried_until(given_up):
+                    return self._made(passes[period], period, window, bands)
+            except BaseException as error:
+                failures.append(error)  # before the others fail, because they are given up
+                given_up.set()
+                raise
+
+        def taken() -> Composite:
+            job = under_way.popleft()
+            if (error := job.exception()) is not None:
+                raise failures[0] if failures else error
+            return job.result()
+
+        passes = self.passes_by_period(periods, window)
         with ThreadPoolExecutor(ahead, thread_name_prefix="canopycube-series") as pool:
             try:
                 for period in periods:
-                    under_way.append(pool.submit(self.composite, period, window, bands))
+                    under_way.append(pool.submit(made, period))
                     if len(under_way) > ahead:
-                        yield under_way.popleft().result()
+                        yield taken()
                 while under_way:
-                    yield under_way.popleft().result()
+                    yield taken()
             finally:
+                given_up.set()
                 for job in under_way:
                     job.cancel()
 
@@ -110,23 +143,28 @@ class EarthEngineSource:
         self, periods: tuple[Period, ...], window: GeoBox, bands: tuple[str, ...]
     ) -> Requests:
         """Return what `series` asks for; of the lock file alone, without asking."""
-        first, last = periods[0].start.astype("M8[D]"), periods[-1].end.astype("M8[D]")
-        whole = Period.of_days(first, last + np.timedelta64(1, "D"))
-        starts = (scene.overpass_start for scene in self._scenes_at(whole, window))
-        asked = len(looks_by_period(periods, starts))
+        kept = kept_scenes(self.scenes, fingerprint=self.fingerprint)
+        _, numbers = kept.over(window, periods)
+        asked = len(np.unique(numbers))
         names = answer_bands(bands)
-        parts = [part.shape for part in request_windows(window, names)]
-        pixels = sum(height * width for height, width in parts)
-        return Requests(number=asked * len(parts), bytes=asked * pixels * len(names) * PIXEL_BYTES)
+        height, width = window.shape
+        return Requests(
+            number=asked * len(parts_of(window, names)),
+            bytes=asked * height * width * len(names) * PIXEL_BYTES,
+        )
 
     def passes(self, period: Period, window: GeoBox) -> list[tuple[Scene, ...]]:
         """Return the scenes of each look of `period` over `window`, in order; preferred first."""
-        epsg = window.crs.epsg if window.crs is not None else None
-        return overpasses(self._scenes_at(period, window), epsg=epsg)
+        return self.passes_by_period((period,), window)[period]
 
-    def _scenes_at(self, period: Period, window: GeoBox) -> list[Scene]:
-        locked = StacSource(scenes=self.scenes, fingerprint=self.fingerprint)
-        return locked.scenes_at(period, window)
+    def passes_by_period(
+        self, periods: tuple[Period, ...], window: GeoBox
+    ) -> dict[Period, list[tuple[Scene, ...]]]:
+        """Return what `passes` does of each of the ascending `periods`, looked up at once."""
+        epsg = window.crs.epsg if window.crs is not None else None
+        kept = kept_scenes(self.scenes, fingerprint=self.fingerprint)
+        found = kept.by_period(window, periods)
+        return {period: overpasses(scenes, epsg=epsg) for period, scenes in found.items()}
 
 
 def _refuse_lost(passes: list[tuple[Scene, ...]], told: str, lock: Path) -> None:

@@ -5,14 +5,10 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cube.errors import WorkFailedError
-from cube.patience import STOPPED
+from cube.earthengine.giveup import LOOK, raise_if_over
 
 RUN = 20
 """Right answers in a row after which one request more is tried at once."""
-
-_LOOK = 0.2
-"""Seconds between two looks whether the run was stopped."""
 
 
 class Slot:
@@ -50,7 +46,7 @@ class Throttle:
 
     @contextmanager
     def slot(self) -> Iterator[Slot]:
-        """Wait for a turn and hold it; raises `WorkFailedError` if the run is stopped meanwhile."""
+        """Wait for a turn and hold it; raises as `raise_if_over`, if that comes meanwhile."""
         cut = self._enter()
         try:
             yield Slot(self, cut)
@@ -65,9 +61,8 @@ class Throttle:
             self._waiting.append(turn)
             self._let_in()
         try:
-            while not turn.wait(_LOOK):
-                if STOPPED.is_set():
-                    raise WorkFailedError("the run was stopped")
+            while not turn.wait(LOOK):
+                raise_if_over()
         except BaseException:  # an interrupted wait must not keep its turn
             self._leave_queue(turn)
             raise

@@ -15,10 +15,11 @@ from typing import Any
 import urllib3
 
 from cube.cog.fetch import TRAFFIC, Meter
-from cube.cog.http import _connections
+from cube.cog.http import connections
 from cube.earthengine.access import Access
 from cube.earthengine.credentials import Identity
 from cube.earthengine.errors import DeniedError, PassingError, RequestTooLargeError, check_status
+from cube.earthengine.giveup import LOOK, raise_if_over, wait
 from cube.earthengine.throttle import Slot, Throttle
 from cube.errors import WorkFailedError
 from cube.patience import STOPPED, Patience
@@ -34,9 +35,6 @@ _LONGEST = 3
 _EXCESSES = 3
 """Tries of a request that is too large and cannot be cut: memory and time depend on Earth Engine's
 load and on what it remembers of the try before, but each may take minutes."""
-
-_LOOK = 0.2
-"""Seconds between two looks whether the run was stopped, while a request is under way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +78,7 @@ class Transport:
         identity: Identity,
         *,
         meter: Meter = TRAFFIC,
-        sleep: Callable[[float], object] = STOPPED.wait,
+        sleep: Callable[[float], object] = wait,
     ) -> None:
         self.throttle = Throttle(access.requests_at_once)
         self._access = access
@@ -96,13 +94,13 @@ class Transport:
     def ask(self, request: Request) -> Answer:
         """Return the right answer, tried as often as the `Patience` of the access allows.
 
-        Raises `WorkFailedError` if no try succeeds or the run is stopped, `RequestTooLargeError`,
-        and what `check_status` raises for an answer that will not change.
+        Raises `WorkFailedError` if no try succeeds, the run is stopped or this is given up
+        (`tried_until`), `RequestTooLargeError`, and what `check_status` raises for an answer that
+        will not change.
         """
         failures = denials = excesses = 0
         while True:
-            if STOPPED.is_set():
-                raise WorkFailedError("the run was stopped")
+            raise_if_over()
             try:
                 with self.throttle.slot() as slot:
                     return self._try(request, slot, is_denied=denials > 0)
@@ -158,7 +156,7 @@ class Transport:
         timeout = self._access.patience.timeout
         received = 0
         try:
-            answer = _connections(url).request(
+            answer = connections(url).request(
                 request.method,
                 url,
                 headers=headers,
@@ -222,7 +220,7 @@ def _while_running(send: Callable[[], Answer]) -> Answer:
     threading.Thread(target=sending, daemon=True).start()
     while True:
         try:
-            return waited.result(timeout=_LOOK)
+            return waited.result(timeout=LOOK)
         except NotYetError:
             if STOPPED.is_set():
                 raise WorkFailedError("the run was stopped") from None

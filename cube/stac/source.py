@@ -1,11 +1,8 @@
 """`StacSource`: a scene list and a window in, every look of a period out."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Shaped
 from odc.geo.geobox import GeoBox
 
 from cube.cloudmodels import cloud_model
@@ -16,9 +13,8 @@ from cube.periods import Period
 from cube.source import Looks
 from cube.stac.access import access_of_kind
 from cube.stac.files import lost_scene
-from cube.stac.footprint import meets_window, unwrapped
 from cube.stac.gather import gather
-from cube.stac.lockfile import read_scenes
+from cube.stac.kept import kept_scenes
 from cube.stac.overpass import overpasses
 from cube.stac.pixels import READERS, PixelReader, ReaderName, Resampling
 from cube.stac.scene import SCL, Scene
@@ -108,14 +104,8 @@ class StacSource:
 
     def scenes_at(self, period: Period, window: GeoBox) -> list[Scene]:
         """Return the scenes of `period` whose footprint comes near `window` (`meets_window`)."""
-        kept = _kept_scenes(str(self.scenes), _version(self.scenes))
-        if self.fingerprint not in (None, kept.fingerprint):
-            raise InputError(
-                f"scene lock {str(self.scenes)!r} was replaced while this run read it; run again"
-            )
-        (here,) = np.nonzero((kept.starts >= period.start) & (kept.starts < period.end))
-        here = here[meets_window(kept.footprints[here], window)]
-        return [kept.scenes[number] for number in here]
+        kept = kept_scenes(self.scenes, fingerprint=self.fingerprint)
+        return kept.by_period(window, (period,))[period]
 
     def pixels(self) -> PixelReader:
         """Return what reads the pixels, in this process."""
@@ -128,40 +118,3 @@ class StacSource:
             fetcher=fetcher,
             access=access,
         )
-
-
-def _version(path: Path) -> tuple[int, ...]:
-    """Return what tells a lock file from another that has come into its place."""
-    if not path.exists():
-        return ()
-    stat = path.stat()  # the clock of a file system may stand still for milliseconds
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _KeptScenes:
-    """A lock file as it is asked for every tile: what takes milliseconds to make is made once."""
-
-    fingerprint: str
-    """`SceneList.fingerprint`."""
-    scenes: tuple[Scene, ...]
-    """Its scenes."""
-    starts: Shaped[np.ndarray, " scene"]
-    """Start of each scene's overpass, datetime64 in seconds, UTC."""
-    footprints: Shaped[np.ndarray, " scene"]
-    """Outline of each, in continuous lon/lat."""
-
-
-@lru_cache(maxsize=4)
-def _kept_scenes(path: str, version: tuple[int, ...]) -> _KeptScenes:
-    """Return what a lock file holds; a new `version` is a new entry."""
-    found = read_scenes(Path(path))
-    starts = [scene.overpass_start.replace(tzinfo=None) for scene in found.scenes]
-    footprints = np.empty(len(found.scenes), object)
-    footprints[:] = [unwrapped(scene.footprint) for scene in found.scenes]
-    return _KeptScenes(
-        fingerprint=found.fingerprint,
-        scenes=found.scenes,
-        starts=np.array(starts, "M8[s]"),
-        footprints=footprints,
-    )

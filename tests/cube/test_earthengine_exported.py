@@ -27,14 +27,14 @@ BANDS = ("B04", "B08")
 class Computed(EarthEngineSource):
     """Says that there are two looks in May and one in July, without a lock file."""
 
-    def passes(self, period, window):
+    def passes_by_period(self, periods, window):
         from types import SimpleNamespace as Seen
 
         found = {
             PERIODS[0]: [(Seen(id="a"), Seen(id="b")), (Seen(id="c"),)],
             PERIODS[2]: [(Seen(id="d"),)],
         }
-        return found.get(period, [])
+        return {period: found.get(period, []) for period in periods}
 
 
 @pytest.fixture
@@ -137,3 +137,44 @@ def test_a_token_that_cannot_be_had_now_is_no_bug(source, monkeypatch):
     signer = exported._StorageSigner(access=source.computed.access)
     with pytest.raises(FileUnreachableError, match="no token"):
         signer.url("https://storage.googleapis.com/my-bucket/x.tif", is_retry=False)
+
+
+def test_errors_name_the_tile_to_export_anew_within_what_a_build_shows(source):
+    region, other, *_ = source.spec.regions()
+    again = "`canopycube export RECIPE --again r0000c0000` exports it anew"
+    write(source, region, window=other.window(GRID))
+    path = source.files.folder / "forest-r0000c0000.tif"
+
+    def told():
+        with pytest.raises(WorkFailedError) as caught:
+            list(source.series(PERIODS, region.window(GRID), BANDS))
+        assert len(str(caught.value)) < 280
+        return str(caught.value)
+
+    assert again in told()
+    write(source, region, names=[*exported_bands(0, BANDS)])
+    assert again in told()
+    write(source, region, dtype="int32")
+    assert again in told()
+    path.write_text("<html>")
+    assert again in told()
+    path.unlink()
+    assert "--again r0000c0000" in told()
+
+
+def test_a_file_is_looked_at_without_its_pixels(source):
+    region, other, *_ = source.spec.regions()
+    path = source.files.folder / "forest-r0000c0000.tif"
+    assert "is not there" in source.problem(region)
+    write(source, region)
+    assert source.problem(region) == ""
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "ends after" in source.problem(region)
+    path.write_bytes(b"")
+    assert "cannot be read" in source.problem(region)
+    write(source, region, names=[*exported_bands(0, BANDS)])
+    assert "has no band 't002_B04'" in source.problem(region)
+    write(source, region, dtype="int32")
+    assert "holds int32" in source.problem(region)
+    write(source, region, window=other.window(GRID))
+    assert "has another grid" in source.problem(region)

@@ -13,6 +13,8 @@ import ee
 import numpy as np
 import pytest
 from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from loopback import Answer, Fault, LoopbackServer
 from odc.geo.geobox import GeoBox
 
@@ -20,8 +22,11 @@ from cube.cog import TRAFFIC, Patience, allow_fetching, stop_fetching
 from cube.earthengine import Access
 from cube.earthengine import client as router
 from cube.earthengine.exports import CloudStorage, Drive, operation_state
+from cube.earthengine.giveup import tried_until
 from cube.earthengine.requests import REQUEST_BYTES
 from cube.earthengine.session import Session, session
+from cube.earthengine.sizes import RUN as SIZES_RUN
+from cube.earthengine.sizes import Sizes
 from cube.earthengine.throttle import RUN, Throttle
 from cube.errors import InputError, WorkFailedError
 
@@ -383,6 +388,126 @@ def test_a_stop_ends_waits_and_requests(server):
                     job.result(timeout=20)
             finally:
                 allow_fetching()
+
+
+# what was too large once
+
+
+def sizes_of(earth_engine):
+    found = [(one["height"], one["width"]) for one in grids(earth_engine)]
+    earth_engine.asked.clear()
+    return found
+
+
+def test_what_was_too_large_is_not_asked_of_later_windows(ours, earth_engine, server):
+    earth_engine.refuse = too_large_above(1_000)
+    for _ in range(3):
+        np.testing.assert_array_equal(ours.pixels(image(), WINDOW, BANDS), TRUTH)
+    assert sizes_of(earth_engine) == [(48, 70), *[(24, 35)] * 12]
+    assert server.statuses == {400: 1, 200: 12}
+    wider = GeoBox((70, 80), WINDOW.transform, WINDOW.crs)
+    np.testing.assert_array_equal(
+        ours.pixels(image(), wider, BANDS)[0], truth_at(500_000, 5_000_000, 70, 80)
+    )
+    assert max(height * width for height, width in sizes_of(earth_engine)) <= 24 * 35
+
+
+def test_each_kind_of_request_has_its_own_size(ours, earth_engine):
+    earth_engine.refuse = too_large_above(1_000)
+    ours.pixels(image(), WINDOW, BANDS, kind="many looks")
+    earth_engine.refuse = None
+    sizes_of(earth_engine)
+    ours.pixels(image(), WINDOW, BANDS, kind="few looks")
+    ours.pixels(image(), WINDOW, BANDS[:2], kind="many looks")
+    assert sizes_of(earth_engine) == [(48, 70)] * 2
+    ours.pixels(image(), WINDOW, BANDS, kind="many looks")
+    assert sizes_of(earth_engine) == [(24, 35)] * 4
+
+
+def test_larger_requests_are_tried_now_and_then(ours, earth_engine, monkeypatch):
+    monkeypatch.setattr("cube.earthengine.sizes.RUN", 6)
+    earth_engine.refuse = too_large_above(1_000)
+    asked = []
+    for _ in range(8):
+        np.testing.assert_array_equal(ours.pixels(image(), WINDOW, BANDS), TRUTH)
+        asked += [sizes_of(earth_engine)]
+    whole = [number for number, sizes in enumerate(asked) if (48, 70) in sizes]
+    assert whole == [0, 2, 5]  # each failure doubles the answers that are waited for
+    earth_engine.refuse = None
+    for _ in range(20):
+        np.testing.assert_array_equal(ours.pixels(image(), WINDOW, BANDS), TRUTH)
+    assert sizes_of(earth_engine)[-10:] == [(48, 70)] * 10
+
+
+@given(st.lists(st.tuples(st.integers(16, 90), st.integers(16, 90), st.integers(300, 9000))))
+@settings(max_examples=20, deadline=None)
+def test_pixels_are_the_same_whatever_was_too_large_before(shared, windows):
+    ours, earth_engine = shared
+    for height, width, bearable in windows:
+        earth_engine.refuse = too_large_above(bearable)
+        found = ours.pixels(image(), GeoBox((height, width), WINDOW.transform, WINDOW.crs), BANDS)
+        np.testing.assert_array_equal(found[0], truth_at(500_000, 5_000_000, height, width))
+
+
+@pytest.fixture(scope="module")
+def shared():
+    earth_engine = CannedEarthEngine()
+    with LoopbackServer(earth_engine) as running:
+        yield opened(running), earth_engine
+
+
+def test_a_size_that_was_under_way_when_it_was_lowered_counts_once():
+    sizes = Sizes()
+    assert sizes.allows("a", 1_000)
+    for _ in range(8):
+        sizes.was_too_large("a", 1_000, piece=250)
+    assert [sizes.allows("a", pixels) for pixels in (250, 251, 1_000)] == [True, False, False]
+    for _ in range(SIZES_RUN):
+        assert not sizes.allows("a", 1_000)
+        sizes.has_worked("a", 250)
+    assert not sizes.allows("a", 1_001)  # more than four times as many
+    assert [sizes.allows("a", 1_000), sizes.allows("a", 1_000)] == [True, False]  # one, not all
+    sizes.was_too_large("a", 1_000, piece=250)
+    for _ in range(2 * SIZES_RUN):
+        assert not sizes.allows("a", 1_000)
+        sizes.has_worked("a", 250)
+        sizes.has_worked("a", 60)  # tells nothing of larger ones
+    assert sizes.allows("a", 1_000)
+    sizes.has_worked("a", 1_000)
+    assert [sizes.allows("a", pixels) for pixels in (1_000, 1_001)] == [True, False]
+
+
+# what is given up
+
+
+def test_what_is_given_up_waits_for_no_turn_and_no_pause(server):
+    ours = opened(server, patience=replace(FAST, longest_wait=500.0), requests_at_once=1)
+    server.clear()
+    server.set_faults(Fault(kind="status", status=503, retry_after="400", path=PIXELS))
+    given_up = threading.Event()
+
+    def ask():
+        with tried_until(given_up):
+            ours.pixels(image(), WINDOW, BANDS)
+
+    with ThreadPoolExecutor(2) as pool, ours._transport.throttle.slot() as _:
+        queued = pool.submit(ask)
+        while not ours._transport.throttle._waiting:
+            time.sleep(0.001)
+        given_up.set()
+        with pytest.raises(WorkFailedError, match="it was given up, because something else failed"):
+            queued.result(timeout=20)
+    given_up.clear()
+    with ThreadPoolExecutor(1) as pool:
+        pausing = pool.submit(ask)
+        while not server.requests:
+            time.sleep(0.001)
+        given_up.set()
+        with pytest.raises(WorkFailedError, match="it was given up"):
+            pausing.result(timeout=20)
+    assert len(server.requests) == 1
+    server.set_faults()
+    np.testing.assert_array_equal(ours.pixels(image(), WINDOW, BANDS), TRUTH)
 
 
 # what will not change

@@ -1,20 +1,24 @@
 """Composites through Earth Engine: the same as through files, in order, bounded, sent to workers."""
 
 import pickle
+import re
 import threading
+import time
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from affine import Affine
 from earthengine import EarthEngineServer
+from loopback import Answer
 from odc.geo.geobox import GeoBox
 
 from cube.bands import NODATA
 from cube.cog.fetch import Patience
 from cube.composite import SceneComposites
 from cube.earthengine.access import Access
-from cube.earthengine.composite import Definition
+from cube.earthengine.composite import Definition, composite_without_looks
 from cube.earthengine.scenes import ImageQuery, find_images
 from cube.earthengine.session import session
 from cube.earthengine.source import LOOK_AHEAD, EarthEngineSource, Requests
@@ -32,6 +36,7 @@ from cube.stac import (
     search_area,
     write_scenes,
 )
+from cube.stac.kept import KeptScenes
 
 YEAR = periods_between(Period.of_month(2022, 1), Period.of_month(2022, 12))
 JANUARY, MAY, JUNE, SEPTEMBER = (YEAR[number - 1] for number in (1, 5, 6, 9))
@@ -251,6 +256,7 @@ def test_the_requests_that_are_told_are_those_that_are_sent(server, forest, lock
 def test_a_window_that_is_cut_is_the_same(server, forest, lock):
     window = forest.spec.geobox[:64, :80]
     here = source(server, lock, method="mean")
+    here = replace(here, access=access(server, requests_at_once=19))  # whose session ends up wary
     whole = here.composite(MAY, window, BANDS)
     server.clear()
     server.pixel_limit = 1500
@@ -273,12 +279,12 @@ def test_tiles_are_parts_of_the_whole(server, forest, lock):
 class Slow(EarthEngineSource):
     """Counts the composites that are under way or wait to be taken; `ready` lets them end."""
 
-    def composite(self, period, window, bands):
+    def _made(self, passes, period, window, bands):
         STARTED.append(period)
         assert READY.wait(20)
         if period == FAILING:
             raise WorkFailedError(f"no {period}")
-        return period
+        return replace(composite_without_looks((1, 1), bands), scenes=(str(period),))
 
 
 STARTED, READY, FAILING = [], threading.Event(), None
@@ -304,15 +310,15 @@ def wait_for(number):
 def test_periods_are_asked_for_side_by_side_but_not_all(slow, forest, at_once, expected):
     slow = replace(slow, access=replace(slow.access, requests_at_once=at_once))
     series = slow.series(YEAR, forest.spec.geobox, ("B02",))
-    first = threading.Thread(target=lambda: taken.append(next(series)))
+    first = threading.Thread(target=lambda: taken.extend(next(series).scenes))
     taken = []
     first.start()
     assert wait_for(expected) == expected
     READY.set()
     first.join()
-    assert taken == [JANUARY]
+    assert taken == [str(JANUARY)]
     assert wait_for(expected + 1) == expected + 1
-    assert list(series) == list(YEAR[1:])
+    assert [one.scenes for one in series] == [(str(period),) for period in YEAR[1:]]
     assert sorted(STARTED) == list(YEAR)
 
 
@@ -322,18 +328,85 @@ def test_the_first_error_ends_a_series(slow, forest, monkeypatch):
     series, taken = slow.series(YEAR, forest.spec.geobox, ("B02",)), []
     with pytest.raises(WorkFailedError, match="no 2022-05"):
         taken.extend(series)
-    assert taken == list(YEAR[:4])
+    assert [one.scenes for one in taken] == [(str(period),) for period in YEAR[:4]]
     assert len(STARTED) <= 5 + LOOK_AHEAD
 
 
 def test_a_series_that_is_closed_asks_no_more(slow, forest):
     READY.set()
     series = slow.series(YEAR, forest.spec.geobox, ("B02",))
-    assert next(series) == JANUARY
+    assert next(series).scenes == (str(JANUARY),)
     series.close()
     number = len(STARTED)
     assert number <= 1 + LOOK_AHEAD
     assert wait_for(number) == number
+
+
+@pytest.fixture
+def failing(server, monkeypatch):
+    """Answer for May that it never can be; for the others as told: a header, or a slow failure."""
+    tries = Counter()
+
+    def fail(others):
+        def answer(asked):
+            (month,) = set(re.findall(rb"/2022(\d\d)\d\dT", asked.body))
+            tries[month.decode()] += 1
+            if month == b"05":
+                told = {"code": 400, "message": "Band pattern 'B99' did not match any bands."}
+                return Answer.of_json({"error": told}, 400)
+            if others == "hang":
+                time.sleep(0.3)
+            return Answer(status=503, headers={"Retry-After": "200"} if others == "wait" else {})
+
+        right = server.answer
+        monkeypatch.setattr(
+            server, "answer", lambda one: (answer if "computePixels" in one.path else right)(one)
+        )
+        return tries
+
+    return fail
+
+
+@pytest.mark.parametrize("others", ["fail", "hang", "wait"])
+def test_a_period_that_fails_for_good_ends_the_others_at_their_next_try(
+    failing, server, forest, lock, others
+):
+    tries = failing(others)
+    patience = Patience(attempts=400, first_pause=0.005, longest_pause=0.01, longest_wait=300.0)
+    here = replace(source(server, lock), access=access(server, patience=patience))
+    with pytest.raises(WorkFailedError, match="'B99' did not match any bands"):
+        list(here.series(YEAR, forest.spec.geobox[:8, :8], ("B02",)))
+    assert tries.pop("05") == 1
+    assert max(tries.values()) < (400 if others == "fail" else 5)
+
+
+def test_a_series_that_is_closed_tries_no_more(failing, server, forest, lock):
+    tries = failing("wait")
+    patience = Patience(attempts=400, longest_wait=300.0)
+    here = replace(source(server, lock), access=access(server, patience=patience))
+    series = here.series(YEAR[:4], forest.spec.geobox[:8, :8], ("B02",))
+    assert not next(series).seen_count.any()  # January, of which nothing is asked
+    while len(tries) < 3:
+        time.sleep(0.01)
+    series.close()
+    assert set(tries.values()) == {1}
+
+
+def test_a_tile_is_looked_up_once_for_all_periods(server, forest, lock, monkeypatch):
+    lookups, over = [], KeptScenes.over
+
+    def counted(self, window, periods):
+        lookups.append(len(periods))
+        return over(self, window, periods)
+
+    monkeypatch.setattr(KeptScenes, "over", counted)
+    here, window = source(server, lock), forest.spec.geobox[:8, :8]
+    list(here.series(YEAR, window, ("B02",)))
+    here.requests(YEAR, window, ("B02",))
+    assert lookups == [12, 12]
+    by_period = here.passes_by_period(YEAR, window)
+    assert by_period == {period: here.passes(period, window) for period in YEAR}
+    assert sum(map(bool, by_period.values())) == 11
 
 
 # ---------------------------------------------------------------- workers, and what goes wrong

@@ -56,6 +56,13 @@ def forest(tmp_path_factory: pytest.TempPathFactory) -> Forest:
 
 
 @pytest.fixture(scope="session")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Forest:
+    """Return a forest whose items tell the truth: of liars, STAC may believe one that haze hides."""
+    folder = tmp_path_factory.mktemp("honest")
+    return write_forest(folder / "forest", ForestSpec(scale=0.25, lying_share=0.0))
+
+
+@pytest.fixture(scope="session")
 def reporter() -> Reporter:
     """Return a reporter that says nothing."""
     return Reporter(is_quiet=True)

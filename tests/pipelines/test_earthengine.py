@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ from loopback import Fault
 from pyproj import CRS
 
 from cube.bands import NODATA
-from cube.errors import InputError, WorkFailedError
-from cube.forest import ForestSpec, write_forest
+from cube.earthengine.source import EarthEngineSource
+from cube.errors import WorkFailedError
 from cube.store import open_stored_cube, read_spec
 from pipelines import build_cube as building
-from pipelines import export_composites as exporting
+from pipelines.plan_earthengine import access_of
 from pipelines.recipe import read_recipe
 from pipelines.run import open_run
 
@@ -39,35 +40,19 @@ chunk = 32
 folder = "{out}"
 """
 
-EXPORT = """
-[source.export]
-to = "cloud-storage"
-bucket = "forest-bucket"
-folder = "cubes"
-"""
-
 
 @pytest.fixture(scope="module")
-def honest(tmp_path_factory):
-    """A forest whose items tell the truth: of liars, STAC may believe one that haze hides."""
-    folder = tmp_path_factory.mktemp("honest")
-    return write_forest(folder / "forest", ForestSpec(scale=0.25, lying_share=0.0))
-
-
-@pytest.fixture(scope="module")
-def server(honest, tmp_path_factory):
-    with EarthEngineServer(honest, exports=tmp_path_factory.mktemp("exports")) as running:
+def server(honest):
+    with EarthEngineServer(honest) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
 def _without_faults(server, monkeypatch):
     monkeypatch.setattr(building, "_TILE_PAUSE", 0.01)
-    monkeypatch.setattr(exporting, "_PAUSE", 0.01)
     yield
     server.set_faults()
     server.pixel_limit = None
-    server.export_error = ""
     server.clear()
 
 
@@ -122,6 +107,51 @@ def test_plan_tells_what_a_build_then_asks(recipe, build, server, command):
     assert code == 0
     assert f"{told['requests']:,} requests for" in out
     assert "at least" in out
+
+
+def test_only_plan_counts_requests(recipe, monkeypatch):
+    """Over the tiles of a country that takes half a minute."""
+    counted, requests = [], EarthEngineSource.requests
+
+    def counting(self, *args):
+        counted.append(args)
+        return requests(self, *args)
+
+    monkeypatch.setattr(EarthEngineSource, "requests", counting)
+    with open_run(read_recipe(recipe("opened"))) as run:
+        assert "requests" not in run.plan.facts
+        assert not counted
+        run.describe()
+        assert len(counted) == len(run.plan.spec.regions())
+
+
+@pytest.mark.parametrize(
+    ("cluster", "each", "at_once"),
+    [
+        (("cluster.workers=2",), 20, 16),  # two tiles, eight months each
+        (("cluster.workers=3",), 20, 20),
+        (("cluster.kind=local",), 4, 20),  # five cores
+        (("cluster.kind=local", "cluster.workers=2"), 10, 16),
+        (("cluster.kind=local", "cluster.workers=40"), 1, 40),  # none has less than one
+        (("cluster.kind=scheduler", "cluster.address='tcp://a:1'", "cluster.workers=4"), 5, 20),
+        (("cluster.kind=scheduler", "cluster.address='tcp://a:1'"), 1, None),  # who knows
+    ],
+)
+def test_requests_at_once_are_shared_among_processes(recipe, monkeypatch, cluster, each, at_once):
+    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    with open_run(read_recipe(recipe("shared"), cluster)) as run:
+        told = run.describe()
+        assert run.plan.source.access.requests_at_once == each
+    assert told.get("requests_at_once") == at_once
+    assert ("seconds_at_least" in told) == (at_once is not None)
+    assert told["requests"] > 0
+
+
+def test_a_short_timeout_does_not_refuse_a_wait_that_is_asked_for(recipe):
+    read = read_recipe(recipe("patient"), ("source.timeout=20", "source.attempts=3"))
+    patience = access_of(read, read.source).patience
+    assert (patience.timeout, patience.attempts) == (20, 3)
+    assert patience.longest_wait >= 300
 
 
 def test_every_request_is_on_a_tile_of_the_cube(build, server):
@@ -193,12 +223,14 @@ def test_a_fifth_of_all_requests_failing_changes_no_byte(build, server):
     calm, _ = build("calm")
     asked = len(server.pixel_requests)
     server.clear()
-    server.set_faults(*KINDS, seed=5)
+    # each kind once for certain, and every request with the given chance
+    once = [replace(kind, share=1.0, first=1, path="computePixels") for kind in KINDS]
+    server.set_faults(*once, *KINDS, seed=6)
     stormy, _ = build("stormy")
     assert hashes(stormy) == hashes(calm)
     assert (calm / "scenes.parquet").read_bytes() == (stormy / "scenes.parquet").read_bytes()
     assert len(server.pixel_requests) > 1.1 * asked
-    assert {"status", "reset", "truncate", "html", "busy"} <= set(server.faults)
+    assert {kind.kind for kind in KINDS} <= set(server.faults)
 
 
 @pytest.mark.slow
@@ -225,7 +257,7 @@ def test_a_tile_too_large_for_the_server_is_cut_in_four(build, server):
     asked = len(server.pixel_requests)
     server.clear()
     server.pixel_limit = 40 * 40
-    cut, _ = build("cut")
+    cut, _ = build("cut", "source.attempts=7")  # a session of its own, for it ends up wary
     assert hashes(cut) == hashes(whole)
     assert len(server.pixel_requests) > 3 * asked
 
@@ -234,103 +266,33 @@ def test_a_tile_too_large_for_the_server_is_cut_in_four(build, server):
 def test_a_server_that_can_compute_nothing_is_told(build, server):
     server.pixel_limit = 10
     with pytest.raises(WorkFailedError, match="User memory limit exceeded"):
-        build("nothing")
-
-
-def test_exported_tiles_give_the_same_cube(build, recipe, server, command, tmp_path):
-    computed, _ = build("computed")
-    path = recipe("exported", EXPORT)
-    code, _, err = command("build", path)
-    assert code == 1
-    assert "canopycube export" in err
-    code, out, err = command("export", path)
-    assert code == 0, err
-    assert "exported  4 of 4 tiles" in out
-    asked = len(server.pixel_requests)
-    assert command("build", path)[0] == 0
-    assert len(server.pixel_requests) == asked  # nothing is computed on request
-    assert hashes(tmp_path / "exported") == hashes(computed)
-    # nothing is left to do
-    tasks = len(server.export_requests)
-    assert command("export", path)[0] == 0
-    assert len(server.export_requests) == tasks == 4
-
-
-def test_exports_are_on_the_tiles_of_the_cube(recipe, server, command, tmp_path):
-    path = recipe("grids", EXPORT)
-    assert command("export", path, "--no-wait")[0] == 0
-    assert command("export", path)[0] == 0
-    with open_run(read_recipe(path)) as run:
-        spec = run.plan.spec
-    windows = [region.window(spec.geobox) for region in spec.regions()]
-    assert len(server.export_requests) == len(windows)
-    for asked, window in zip(server.export_requests, windows, strict=True):
-        assert asked["grid"]["affineTransform"]["translateX"] == window.transform.c
-        assert asked["grid"]["affineTransform"]["translateY"] == window.transform.f
-        assert asked["grid"]["dimensions"] == {"width": window.shape[1], "height": window.shape[0]}
-        assert asked["grid"]["crsCode"] == "EPSG:32648"
-
-
-def test_exports_that_fail_are_told_and_started_anew(recipe, server, command, tmp_path):
-    path = recipe("failing", EXPORT)
-    server.export_error = "Execution failed; out of memory."
-    code, _, err = command("export", path)
-    assert code == 1
-    assert "4 of 4 tiles failed" in err
-    assert "Execution failed; out of memory." in err
-    server.export_error = ""
-    assert command("export", path)[0] == 0
-    states = json.loads((tmp_path / "failing" / "exports.json").read_text())["tiles"]
-    assert {one["state"] for one in states.values()} == {"done"}
-    assert len(server.export_requests) == 8
-
-
-@pytest.mark.slow
-def test_files_from_a_drive_are_read_where_the_user_put_them(
-    build, recipe, server, command, tmp_path
-):
-    computed, _ = build("computed")
-    extra = '[source.export]\nto = "drive"\nfolder = "forest"\nfiles = "downloaded"\n'
-    path = recipe("drive", extra)
-    assert command("export", path)[0] == 0
-    (tmp_path / "downloaded").symlink_to(server.exports / "forest")
-    assert command("build", path)[0] == 0
-    assert hashes(tmp_path / "drive") == hashes(computed)
-
-
-def test_a_damaged_list_of_exports_is_told(recipe, command, tmp_path):
-    path = recipe("damaged", EXPORT)
-    (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "exports.json").write_text('{"inputs": 3, "tiles": [1]}')
-    code, _, err = command("export", path)
-    assert code == 2
-    assert "exports.json" in err
-    assert "delete it" in err
-
-
-def test_a_file_of_another_grid_is_refused(recipe, server, command, tmp_path):
-    path = recipe("moved", EXPORT)
-    assert command("export", path)[0] == 0
-    files = sorted((server.exports / "forest-bucket" / "cubes").glob("*-r0000c000?.tif"))
-    one, other = files[-2:]
-    one.write_bytes(other.read_bytes())
-    code, _, err = command("build", path)
-    assert code == 1
-    assert "has another grid than the tile" in err
-    one.unlink()
-    code, _, err = command("build", path)
-    assert code == 1
-    assert "404" in err
+        build("nothing", "source.attempts=6")
 
 
 def test_months_without_qa60_are_told(recipe, server, command):
     code, out, err = command("plan", recipe("empty"), "--set", "source.mask=qa60")
     assert code == 0, err
-    assert "QA60 is empty in 2022-0" in err or "QA60 is empty in 2022-0" in out
+    assert out.count("QA60 is empty in 2022-0") == 1
+    assert "QA60" not in err
     # and again from what was kept
     server.clear()
-    assert "QA60 is empty" in command("plan", recipe("empty"), "--set", "source.mask=qa60")[1]
+    out = command("plan", recipe("empty"), "--set", "source.mask=qa60")[1]
+    assert out.count("QA60 is empty in 2022-0") == 1
     assert not server.value_requests
+
+
+def test_a_mask_that_is_not_asked_is_told_and_changes_nothing(recipe, command, tmp_path):
+    words = ("plan", recipe("unused"), "--set", "source.mask=cloud-score-plus")
+    assert "mask.classes" not in command(*words)[1]
+    out = command(*words, "--set", "mask.classes=[4, 5]")[1]
+    assert "mask.classes goes with source.mask = 'scl'; 'cloud-score-plus' decides here" in out
+
+    def inputs(*overrides):
+        path = recipe("unused")
+        with open_run(read_recipe(path, ("source.mask=cloud-score-plus", *overrides))) as run:
+            return run.plan.inputs
+
+    assert inputs() == inputs("mask.classes=[4, 5]") != inputs("source.clear_threshold=0.7")
 
 
 def test_the_reference_preset_takes_qa60(recipe):
@@ -349,6 +311,7 @@ def test_the_reference_preset_takes_qa60(recipe):
         ("mask.buffer=60", "mask.buffer needs the single looks"),
         ("mask.model=omnicloudmask", "mask.model goes with source.kind = 'stac'"),
         ("source.collection=COPERNICUS/S2_SR", "may have the radiometric offset"),
+        ("source.collection=COPERNICUS/S2_HARMONIZED", "is not of surface reflectance"),
         ("source.endpoint='https://example.org'", "is none that credentials may be sent to"),
         ("source.export.to=drive", "source.export.files is missing"),
         ("source.export.to=cloud-storage", "bucket goes with to = 'cloud-storage'"),
@@ -361,11 +324,3 @@ def test_wrong_settings_are_told(recipe, command, change, message):
     assert code == 2
     assert message in err
     assert err.count("\n") <= 2
-
-
-def test_export_without_a_place_is_told(recipe, reporter):
-    with (
-        open_run(read_recipe(recipe("none")), reporter) as run,
-        pytest.raises(InputError, match=r"no \[source.export\]"),
-    ):
-        run.export()

@@ -224,7 +224,8 @@ class EarthEngineServer(LoopbackServer):
             case "POST", "image:export":
                 return Answer.of_json(self._exported(_body(asked)))
             case "GET", "operations":
-                return Answer.of_json({"operations": self.operations.listed()})
+                size, token = (asked.query.get(name, "") for name in ("pageSize", "pageToken"))
+                return Answer.of_json(self.operations.listed(size=int(size or 500), token=token))
             case "GET", _ if method.startswith("operations/"):
                 return Answer.of_json(self.operations.read(name))
             case "POST", _ if method.startswith("operations/") and action == "cancel":

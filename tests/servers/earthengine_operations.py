@@ -25,11 +25,14 @@ class _Operation:
 class Operations:
     """The exports of one project, written below `folder`; safe to use from several threads.
 
-    With `error` set, exports that end from then on fail with it.
+    With `error` set, exports that end from then on fail with it; with `most_waiting`, one more that
+    has not ended is refused. With `page` set, a list has so many on a page at most.
     """
 
     def __init__(self, folder: Path | None, *, project: str) -> None:
         self.error = ""
+        self.most_waiting = 3_000
+        self.page = 500
         self._folder = folder
         self._project = project
         self._known: dict[str, _Operation] = {}
@@ -42,6 +45,11 @@ class Operations:
         with self._lock:
             name = request_id or f"{len(self._known):024d}"
             if name not in self._known:
+                if self._waiting() >= self.most_waiting:
+                    raise EngineError(
+                        f"Too many tasks already in the queue ({self.most_waiting}). Please wait "
+                        "for some of them to complete."
+                    )
                 self._known[name] = _Operation(name=name, export=export, description=description)
             return self._told(self._known[name])
 
@@ -50,10 +58,23 @@ class Operations:
         with self._lock:
             return self._told(self._advanced(self._named(name)))
 
-    def listed(self) -> list[dict[str, Any]]:
-        """Return every operation after it has advanced by one state."""
+    def listed(self, *, size: int = 500, token: str = "") -> dict[str, Any]:
+        """Return a page of the operations, each after it has advanced by one state."""
         with self._lock:
-            return [self._told(self._advanced(one)) for one in self._known.values()]
+            known, start = list(self._known.values()), int(token or 0)
+            stop = start + min(size, self.page)
+            page = {"operations": [self._told(self._advanced(one)) for one in known[start:stop]]}
+            # an empty list is left out, as by every Google interface
+            found = {name: value for name, value in page.items() if value}
+            return found | ({"nextPageToken": str(stop)} if stop < len(known) else {})
+
+    def forget(self) -> None:
+        """Know no operation any longer."""
+        with self._lock:
+            self._known.clear()
+
+    def _waiting(self) -> int:
+        return sum(one.state in _STATES[:-1] for one in self._known.values())
 
     def cancel(self, name: str) -> None:
         """Stop an operation that has not ended."""
