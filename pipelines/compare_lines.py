@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from cube.compare import Agreement, ClearAgreement
 from pipelines.compare_cubes import Comparison
 from pipelines.compare_verdict import Excess, not_judged
+from pipelines.printable import printable
 
 if TYPE_CHECKING:
     from pipelines.compare_labels import Labels
@@ -138,7 +139,7 @@ def _label_lines(labels: "Labels", *, most: int | None) -> list[str]:
 
 def _plain(name: str) -> str:
     """Return a class name on one line, without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else " " for letter in name)
+    return printable(name)
 
 
 def _unjudged_lines(made: Comparison) -> list[str]:

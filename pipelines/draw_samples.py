@@ -53,9 +53,17 @@ def sample_options(sampling: SamplingSection) -> SampleOptions:
 
 
 def sample_choice(recipe: Recipe) -> SampleChoice:
-    """Return what the recipe wants of the samples that it names."""
+    """Return what the recipe wants of the samples that it names.
+
+    Raises `InputError` if the run would write its own samples over them.
+    """
     assert recipe.reference is not None  # the caller asks only for recipes with samples
     assert recipe.reference.samples is not None
+    if Layout(folder=recipe.outputs.folder).samples.resolve() == recipe.reference.samples.resolve():
+        raise InputError(
+            f"outputs.folder {str(recipe.outputs.folder)!r} would put the run's samples in place of "
+            "those that reference.samples names; choose another outputs.folder"
+        )
     return SampleChoice(
         path=recipe.reference.samples,
         bands=recipe.bands,

@@ -14,10 +14,10 @@ from odc.geo.geobox import GeoBox
 from cube.durable import replace_text
 from cube.grid import LON_LAT
 from cube.tables.calendar import Calendar
-from cube.tables.lattice import PlacedTable
+from cube.tables.spill import Spill
 from cube.tables.stack import StackFacts
 from cube.tables.truth import TruthFacts
-from pipelines.import_text import advice, import_markdown, import_recipe
+from pipelines.import_text import import_markdown, import_recipe
 
 KIND, SCHEMA = "canopycube import", 1
 
@@ -36,7 +36,7 @@ _DROPPED = (
 
 
 def import_report(
-    tables: Sequence[PlacedTable],
+    tables: Sequence[Spill],
     *,
     bands: tuple[str, ...],
     calendar: Calendar,
@@ -44,29 +44,29 @@ def import_report(
     stack: StackFacts | None,
     samples: TruthFacts | None,
 ) -> dict[str, Any]:
-    """Return what was read, kept and left out, and what is odd, as plain JSON values."""
+    """Return what was read, kept and left out, and what is odd, as plain JSON values.
+
+    Tables without any data are told too.
+    """
     counts = (stack.by_file if stack else {}) | (samples.by_file if samples else {})
-    files = [_file(table, counts[table.spill.name]) for table in tables]
+    files = [_file(table, counts.get(table.name, Counter()), bands) for table in tables]
     months = [str(period) for period in calendar.periods]
-    report: dict[str, Any] = {
+    return {
         "kind": KIND,
         "schema": SCHEMA,
         "crs": f"EPSG:{crs.epsg}" if crs.epsg else crs.to_wkt(),
         "months": {"first": months[0], "last": months[-1]},
         "bands": list(bands),
-        "bands_without_data": [band for band in tables[0].spill.columns.bands if band not in bands],
+        "bands_without_data": [band for band in tables[0].columns.bands if band not in bands],
         "rows": _rows(files),
         "files": files,
         "stack": None if stack is None else _stack(stack, months),
         "samples": None if samples is None else _samples(samples, months),
         "checks": _checks(tables, files, stack, samples),
     }
-    report["advice"] = advice(report)
-    return report
 
 
-def _file(table: PlacedTable, counts: Counter[str]) -> dict[str, Any]:
-    spill = table.spill
+def _file(spill: Spill, counts: Counter[str], bands: tuple[str, ...]) -> dict[str, Any]:
     every = spill.dropped + counts
     days = [str(np.datetime64(day, "D")) for day in sorted(spill.days)]
     months = Counter(day[:7] for day in days)
@@ -78,8 +78,11 @@ def _file(table: PlacedTable, counts: Counter[str]) -> dict[str, Any]:
         "kept": counts["kept"],
         "dropped": {reason: every[reason] for reason in _DROPPED if every[reason]},
         "dates": days,
-        "most_dates_in_a_month": max(months.values()),
+        "most_dates_in_a_month": max(months.values(), default=0),
         "pixels": counts["pixels"],
+        "rows_without_band": {
+            band: count for band in bands if (count := spill.facts[f"missing {band}"])
+        },
         "values_outside_0_65535": spill.facts["outside"],
         "values_rounded": spill.facts["rounded"],
         "values_clipped": spill.facts["clipped"],
@@ -87,6 +90,7 @@ def _file(table: PlacedTable, counts: Counter[str]) -> dict[str, Any]:
         "rows_repeating_the_row_before": counts["filled down"],
         "rows_with_coordinates_spelled_otherwise": counts["spelled otherwise"],
         "columns_not_imported": list(spill.columns.left_out),
+        "has_offset": spill.has_offset,
     }
 
 
@@ -173,7 +177,7 @@ def _grid(geobox: GeoBox) -> dict[str, Any]:
 
 
 def _checks(
-    tables: Sequence[PlacedTable],
+    tables: Sequence[Spill],
     files: Sequence[dict[str, Any]],
     stack: StackFacts | None,
     samples: TruthFacts | None,
@@ -182,7 +186,7 @@ def _checks(
     used = sum(file["kept"] for file in files)
     duplicates = sum(file["dropped"].get("duplicates", 0) for file in files)
     bright = sum(file["rows_bright_in_blue"] for file in files)
-    with_data = sum(table.spill.kept for table in tables)
+    with_data = sum(table.kept for table in tables)
     repeats = [found.repeated_next_date for found in (stack, samples) if found]
     return {
         "duplicates_share": duplicates / (used + duplicates) if used else 0.0,
@@ -196,15 +200,16 @@ def _checks(
             file["rows_with_coordinates_spelled_otherwise"] for file in files
         ),
         "indices": {
-            table.spill.name: {
+            table.name: {
                 name: {
                     "rows": check.rows,
+                    "impossible_values": check.impossible,
                     "mean_difference": check.mean_difference,
                     "share_right": check.near_share,
                     "share_as_on_counts": check.near_share_on_counts,
                     "is_on_counts": check.is_on_counts,
                 }
-                for name, check in table.spill.indices.items()
+                for name, check in table.indices.items()
             }
             for table in tables
         },
@@ -218,7 +223,7 @@ def _is_one_date_a_month(
 
     Where patches overlap, the few pixels of both may have two.
     """
-    patches = [file for file in files if file["kind"] == "patch"]
+    patches = [file for file in files if file["kind"] == "patch" and file["dates"]]
     if patches and all(file["most_dates_in_a_month"] == 1 for file in patches):
         stack = None
     for found in (stack, samples):

@@ -2,34 +2,30 @@
 
 import glob
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cube.durable import flush_files, flush_folders
 from cube.errors import InputError
 from cube.periods import Period
 from cube.sample import SampleOptions
 from cube.samplestore import write_samples
 from cube.tables.calendar import Calendar, calendar_of
 from cube.tables.columns import same_bands
-from cube.tables.lattice import PlacedTable, crs_of, joined, place, refuse_too_wide
+from cube.tables.lattice import PlacedTable, crs_of, joined, refuse_too_wide
+from cube.tables.lattice import place as placed
 from cube.tables.read import TABLE_SUFFIXES, read_rows, table_columns
 from cube.tables.spill import Spill, spill_rows
 from cube.tables.stack import StackFacts, write_stack
 from cube.tables.truth import TruthFacts, make_samples
-from pipelines.import_report import import_report, is_import, write_import_report
+from pipelines.draw_samples import MOST_CLASSES
+from pipelines.import_advice import advice
+from pipelines.import_place import RECIPE, SAMPLES, STACK, ImportPlace, import_place
+from pipelines.import_report import import_report, write_import_report
 from pipelines.progress import Reporter
-
-_FLUSHED_AT_ONCE = 16
-"""Files that are waited for at once; a disk makes many safe in the time of one."""
-
-STACK, SAMPLES, RECIPE = "scenes.zarr", "samples.zarr", "recipe.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,30 +59,14 @@ def import_tables(
     """
     started = time.perf_counter()
     options = options or ImportOptions()
-    files = find_tables(names)
-    folder = folder.resolve()
-    _refuse_other(folder)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        _make_folder(draft / "scratch")
-        report = _import(files, draft, reporter, options)
-        shutil.rmtree(draft / "scratch")
+    with import_place(folder.resolve()) as place:
+        report = _import(find_tables(names), place, reporter, options)
+        report["passed_over"] = passed_over(names)
+        report["advice"] = advice(report)
         report["seconds"] = round(time.perf_counter() - started, 2)
-        write_import_report(draft, report, recipe=draft / RECIPE)
-        _put_in_place(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        write_import_report(place.draft, report, recipe=place.draft / RECIPE)
+        place.put_in_place()
     return report
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(
-            f"{str(folder.parents[1])!r} cannot be written: {error.strerror}; choose another --to"
-        ) from error
 
 
 def find_tables(names: Sequence[str]) -> tuple[Path, ...]:
@@ -97,14 +77,10 @@ def find_tables(names: Sequence[str]) -> tuple[Path, ...]:
     """
     found: dict[Path, None] = {}
     for name in names:
-        path = Path(name)
-        if path.is_dir():
-            matches = [file for file in sorted(path.iterdir()) if _is_table(file)]
-        elif path.exists():
-            matches = [path]
-        else:
-            matches = [Path(file) for file in sorted(glob.glob(name))]  # noqa: PTH207
-        files = [file for file in matches if file.is_file()]
+        try:
+            files = [file for file in _matches(name) if file.is_file()]
+        except OSError as error:
+            raise InputError(f"{name[:60]!r} cannot be read: {error.strerror}") from error
         if not files:
             raise InputError(
                 f"{name!r} is no file, no folder with {', '.join(TABLE_SUFFIXES)} in it, and no "
@@ -115,56 +91,71 @@ def find_tables(names: Sequence[str]) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def _matches(name: str) -> list[Path]:
+    """Return what a name may stand for; raises `OSError`."""
+    path = Path(name)
+    if path.is_dir():
+        return [file for file in sorted(path.iterdir()) if _is_table(file)]
+    if path.exists():
+        return [path]
+    return [Path(file) for file in sorted(glob.glob(name))]  # noqa: PTH207
+
+
+def passed_over(names: Sequence[str]) -> dict[str, int]:
+    """Count what lies in the folders that are named and was not read; hidden things are not told."""
+    found: Counter[str] = Counter(files=0, folders=0)
+    for folder in {Path(name).resolve() for name in names if Path(name).is_dir()}:
+        others = [one for one in folder.iterdir() if not one.name.startswith(".")]
+        found["folders"] += sum(one.is_dir() for one in others)
+        found["files"] += sum(not one.is_dir() and not _is_table(one) for one in others)
+    return dict(found)
+
+
 def _is_table(file: Path) -> bool:
     return file.name.lower().endswith(TABLE_SUFFIXES) and not file.name.startswith(".")
 
 
 def _refuse_same_tables(files: tuple[Path, ...]) -> None:
-    stems: dict[str, Path] = {}
+    here: dict[Path, Path] = {}
+    anywhere: dict[tuple[str, bool], Path] = {}
     for file in files:
-        stem = file.name.lower()
-        for suffix in (*TABLE_SUFFIXES, "_cleaned"):
-            stem = stem.removesuffix(suffix)
-        stem = str(file.with_name(stem))
-        if other := stems.get(stem):
-            raise InputError(
-                f"{other.name!r} and {file.name!r} look like the same table twice; name one of "
-                "each (the raw one: cleaning fills gaps in)"
+        whole = file.name.lower()
+        for suffix in TABLE_SUFFIXES:
+            whole = whole.removesuffix(suffix)
+        stem = whole.removesuffix("_cleaned")
+        is_cleaned = whole != stem
+        # tables of two folders may well have one name, as those of two years: but not cleaned ones
+        if other := here.get(file.with_name(stem)) or anywhere.get((stem, not is_cleaned)):
+            one, two = (
+                (other.name, file.name) if other.parent == file.parent else (str(other), str(file))
             )
-        stems[stem] = file
-
-
-def _refuse_other(folder: Path) -> None:
-    """Refuse to write where something other than an unchanged import lies."""
-    if not folder.exists():
-        return
-    if not folder.is_dir() or not is_import(folder):
-        if folder.is_dir() and not any(folder.iterdir()):
-            return
-        raise InputError(
-            f"{str(folder)!r} exists and is no import, or its recipe was edited; choose another "
-            "folder"
-        )
-    ours = {STACK, SAMPLES, RECIPE, "import.json", "import.md"}
-    if other := sorted(file.name for file in folder.iterdir() if file.name not in ours):
-        raise InputError(
-            f"{str(folder)!r} holds {other[0]!r} beside an import; choose another folder"
-        )
+            raise InputError(
+                f"{one!r} and {two!r} look like the same table twice; name one of each (the raw "
+                "one: cleaning fills gaps in)"
+            )
+        here[file.with_name(stem)] = anywhere[stem, is_cleaned] = file
 
 
 def _import(
-    files: Sequence[Path], draft: Path, reporter: Reporter, options: ImportOptions
+    files: Sequence[Path], place: ImportPlace, reporter: Reporter, options: ImportOptions
 ) -> dict[str, Any]:
-    spills = _read(files, draft / "scratch", reporter, options)
+    every = _read(files, place.scratch, reporter, options)
+    spills = [spill for spill in every if spill.kept]
     bands = _bands_with_data(spills)
     calendar = calendar_of(
-        set().union(*(spill.days for spill in spills)), first=options.first, last=options.last
+        {
+            day: f"{spill.name!r}, row {row}"
+            for spill in reversed(spills)
+            for day, row in spill.days.items()
+        },
+        first=options.first,
+        last=options.last,
     )
     crs = crs_of(spills, options.crs)
     with reporter.bar("placing", len(spills)) as advance:
         tables = []
         for spill in spills:
-            tables.append(place(spill, crs))
+            tables.append(placed(spill, crs))
             advance(note=spill.name)
     patches = [table for table in tables if not table.spill.columns.is_truth]
     truth = [table for table in tables if table.spill.columns.is_truth]
@@ -174,23 +165,23 @@ def _import(
     stack: StackFacts | None = None
     if patches:
         stack = write_stack(
-            draft / STACK,
+            place.draft / STACK,
             patches,
             crs=crs,
             bands=bands,
             calendar=calendar,
-            scratch=draft / "scratch",
+            scratch=place.scratch,
         )
-    samples = _samples(truth, patches, draft, crs, bands, calendar)
+    samples = _samples(truth, patches, place.draft, crs, bands, calendar)
     return import_report(
-        tables, bands=bands, calendar=calendar, crs=crs, stack=stack, samples=samples
+        every, bands=bands, calendar=calendar, crs=crs, stack=stack, samples=samples
     )
 
 
 def _read(
     files: Sequence[Path], scratch: Path, reporter: Reporter, options: ImportOptions
 ) -> list[Spill]:
-    """Read every table once; raises `InputError` if bands differ or a table has no data."""
+    """Read every table once; raises `InputError` if bands differ, or no table has data."""
     columns = {file: table_columns(file) for file in files}
     names = _names(files)
     same_bands({names[file]: found for file, found in columns.items()})
@@ -201,18 +192,38 @@ def _read(
             spill = spill_rows(
                 rows, scratch / f"{index}.rows", name=names[file], columns=columns[file]
             )
-            if not spill.kept:
-                what = "no row" if not spill.read else f"no data in any of its {spill.read:,} rows"
-                raise InputError(f"{file.name!r} has {what}; leave it out, or export it again")
             spills.append(spill)
-            advance(note=file.name)
+            _refuse_many_classes(spills)
+            advance(note=names[file])
+    if not any(spill.kept for spill in spills):
+        read = sum(spill.read for spill in spills)
+        is_one = len(spills) == 1
+        who = f"{spills[0].name!r} has" if is_one else "the tables have"
+        what = "no row"
+        if read:
+            what = f"no data in any of {'its' if is_one else 'their'} {read:,} rows"
+        raise InputError(f"{who} {what}; export again")
     return spills
+
+
+def _refuse_many_classes(spills: Sequence[Spill]) -> None:
+    classes = {name for spill in spills for name in spill.classes}
+    if len(classes) > MOST_CLASSES:
+        raise InputError(
+            f"{spills[-1].name!r}: column {spills[-1].columns.label!r} makes it {len(classes):,} "
+            f"classes, more than {MOST_CLASSES}, e.g. {min(classes)!r}; is it the class?"
+        )
 
 
 def _names(files: Sequence[Path]) -> dict[Path, str]:
     """Return what each file is called: its name, its folder's too where others have the same."""
     count = Counter(file.name for file in files)
-    return {file: file.name if count[file.name] == 1 else str(file) for file in files}
+    return {file: _utf8(file.name if count[file.name] == 1 else str(file)) for file in files}
+
+
+def _utf8(name: str) -> str:
+    """Return a name with bytes that are no UTF-8 written out, which a report could not hold."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _bands_with_data(spills: Sequence[Spill]) -> tuple[str, ...]:
@@ -245,25 +256,3 @@ def _samples(
     )
     write_samples(draft / SAMPLES, found.samples)
     return found
-
-
-def _put_in_place(draft: Path, folder: Path) -> None:
-    """Let the finished import appear, in place of an older one."""
-    every = sorted(draft.rglob("*"))
-    files = [path for path in every if path.is_file()]
-    folders = [draft, *(path for path in every if path.is_dir())]
-    with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
-        for _ in pool.map(lambda file: flush_files([file]), files):
-            pass
-        for _ in pool.map(lambda part: flush_folders([part]), folders):
-            pass
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        folder.rename(old)
-    try:
-        draft.rename(folder)
-    finally:
-        if not folder.exists() and old.exists():
-            old.rename(folder)
-    flush_folders([folder.parent])
-    shutil.rmtree(old, ignore_errors=True)

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from cube.tables.columns import EXPECTED, RECOMPUTED
+from cube.tables.columns import RECOMPUTED
+from pipelines.printable import printable
 
 
 def import_recipe(report: dict[str, Any]) -> str:
@@ -60,7 +61,7 @@ def import_lines(report: dict[str, Any]) -> list[str]:
         )
     if samples := report["samples"]:
         counts = ", ".join(
-            f"{_printable(name)} {count}" for name, count in samples["by_class"].items()
+            f"{printable(name)} {count}" for name, count in samples["by_class"].items()
         )
         lines.append(
             f"samples   {samples['samples']} in {samples['groups']} groups and "
@@ -86,6 +87,7 @@ def import_markdown(report: dict[str, Any]) -> str:
         f"{check['share_as_on_counts']:.1%} |"
         for file, indices in report["checks"]["indices"].items()
         for name, check in indices.items()
+        if check["rows"]
     ]:
         lines += ["", "## Indices of the tables against those of their bands", ""]
         lines += [
@@ -93,6 +95,7 @@ def import_markdown(report: dict[str, Any]) -> str:
             "|---|---|---|---|---|",
         ]
         lines += checks
+    lines += _counted(report)
     left_out = sorted({name for file in report["files"] for name in file["columns_not_imported"]})
     made_again = [name for name in left_out if name.upper() in RECOMPUTED]
     lines += ["", "Columns not imported: " + (", ".join(map(_plain, left_out)) or "none") + "."]
@@ -101,79 +104,44 @@ def import_markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def advice(report: dict[str, Any]) -> list[str]:
-    """Say in words what a user should know or do."""
-    checks, found = report["checks"], []
-    left_out = {name for file in report["files"] for name in file["columns_not_imported"]}
-    if unknown := sorted(name for name in left_out if name not in EXPECTED):
-        found.append(
-            f"Columns {', '.join(map(_printable, unknown))[:200]} are not known and not imported; "
-            "the class of ground truth is expected in a column Class."
-        )
-    if report["bands_without_data"]:
-        found.append(
-            f"{', '.join(report['bands_without_data'])}: missing in every row, so not imported"
-        )
-    if checks["is_one_date_a_month"]:
-        found.append(
-            "There is no more than one date a month: the tables hold single looks, such as the "
-            "first image of each month, not composites. A cloud in that look stays in it; an "
-            "export of every date, or a cube from a catalogue, does not have that fault."
-        )
-    if checks["bright_share"] > 0.01:
-        found.append(
-            f"{checks['bright_share']:.1%} of the rows are brighter than 0.25 in blue: clouds (or "
-            "snow) that no mask took out, as where QA60 was empty in 2022. Set "
-            "composite.outliers = true in the recipe to reject such looks."
-        )
-    if checks["rows_repeating_the_row_before"]:
-        found.append(
-            f"{checks['rows_repeating_the_row_before']:,} rows repeat every band of the row before "
-            "them, which is another pixel or date: missing values were filled down the table. "
-            "They are imported as they are; import the raw table instead."
-        )
-    if checks["values_repeated_at_the_next_date"]:
-        found.append(
-            f"{checks['values_repeated_at_the_next_date']:,} looks of a pixel repeat its look "
-            "before them in every band: padded, or filled forward."
-        )
-    if wrong := sorted(
-        {
-            name
-            for indices in checks["indices"].values()
-            for name, check in indices.items()
-            if check["is_on_counts"]
-        }
-    ):
-        found.append(
-            f"{', '.join(wrong)} of the tables was computed on counts (reflectance x 10000), which "
-            "gives it other values. It is not imported: indices are made from the bands."
-        )
-    if contradictions := report["rows"]["dropped"].get("contradictions"):
-        found.append(
-            f"{contradictions:,} rows give a pixel and date other values than a row before them: "
-            "two images of one day, or tables that overlap. The first counts."
-        )
+_COUNTED = {
+    "values_outside_0_65535": "values outside 0..65535 (or infinite) taken as missing",
+    "values_clipped": "values beyond 32767 stored as 32767",
+    "values_rounded": "values that are no whole counts rounded",
+    "rows_bright_in_blue": "rows brighter than 0.25 in blue",
+    "rows_repeating_the_row_before": "rows that repeat every band of the row before them",
+    "rows_with_coordinates_spelled_otherwise": "rows whose coordinates differ by rounding only from "
+    "others of their pixel",
+}
+"""What is counted of a table, in words."""
+
+
+def _counted(report: dict[str, Any]) -> list[str]:
+    """Return what else was counted, table by table, where it is not zero."""
+    lines = []
+    for file in report["files"]:
+        counts = [f"{file[key]:,} {words}" for key, words in _COUNTED.items() if file[key]]
+        counts += [
+            f"{count:,} rows without {band}, which are left out"
+            for band, count in file["rows_without_band"].items()
+        ]
+        counts += [
+            f"{check['impossible_values']:,} values of {name} that no index has"
+            for name, check in report["checks"]["indices"].get(file["name"], {}).items()
+            if check["impossible_values"]
+        ]
+        if counts:
+            lines.append(f"- {_plain(file['name'])}: {'; '.join(counts)}")
     for name in ("stack", "samples"):
-        part = report[name]
-        if part and part["months_without_data"]:
-            found.append(
-                f"{name}: no data in {', '.join(part['months_without_data'])}; these months stay "
-                "empty."
-            )
-    if report["samples"] and report["samples"]["groups_of_several_classes"]:
-        found.append(
-            f"{report['samples']['groups_of_several_classes']} groups hold pixels of several "
-            "classes, from points side by side; they are kept together when samples are split."
-        )
-    return found
-
-
-def _printable(text: str) -> str:
-    # a class of a foreign table could say things that a terminal obeys
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+        if report[name] and (count := report[name]["values_repeated_at_the_next_date"]):
+            lines.append(f"- {name}: {count:,} looks that repeat their pixel's look before them")
+    if report["samples"] and (count := report["samples"]["pixels_of_several_classes"]):
+        lines.append(f"- samples: {count:,} pixels left out to which rows give several classes")
+    return ["", "## Counted", "", *lines] if lines else []
 
 
 def _plain(text: str) -> str:
     # names of files, columns and classes come from the user's tables
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+    return (
+        " ".join(printable(text).split()).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+    )

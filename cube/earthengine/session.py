@@ -177,7 +177,9 @@ class Session:
             if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
                 raise PassingError("the answer is no list of operations")
             if pages > _MOST_PAGES:
-                raise WorkFailedError(f"Earth Engine lists operations on {_MOST_PAGES} pages and on")
+                raise WorkFailedError(
+                    f"Earth Engine lists operations on {_MOST_PAGES} pages and on"
+                )
 
         return list(self._called(ee.data.listOperations, "the list of operations", check))
 

@@ -1,7 +1,7 @@
 """The days of tables in, the calendar months that are imported out."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,19 +52,21 @@ class Calendar:
 
 
 def calendar_of(
-    days: Iterable[int], *, first: Period | None = None, last: Period | None = None
+    days: Mapping[int, str], *, first: Period | None = None, last: Period | None = None
 ) -> Calendar:
     """Return the whole calendar years that hold all `days` (since 1970), or `first` to `last`.
 
-    Raises `InputError` if no day lies in the months that were asked for, and for tables that go
+    Each day comes with where it was found, such as "'a.csv', row 2". Raises `InputError` if no day lies in the months that were asked for, and for tables that go
     over more than ten years, which a single wrong date would make them do.
     """
     every = np.array(sorted(days), np.int64).astype("M8[D]")
     years = every.astype("M8[Y]")
     if (first is None or last is None) and (years[-1] - years[0]).astype(int) >= _MOST_YEARS:
+        middle = np.median(every.astype(np.int64))
+        odd = max(days, key=lambda day: abs(day - middle))
         raise InputError(
-            f"the tables go from {every[0]} to {every[-1]}; is a date wrong? If not, say which "
-            "months to import with --first and --last"
+            f"the tables go from {every[0]} to {every[-1]}; is {np.datetime64(odd, 'D')} wrong, "
+            f"first in {days[odd]}? If not, say which months to import with --first and --last"
         )
     first = first or Period.of_month(int(str(years[0])), 1)
     last = last or Period.of_month(int(str(years[-1])), 12)

@@ -67,12 +67,18 @@ def recognise_columns(header: Sequence[str], *, file: str) -> TableColumns:
 
     A table has bands (`B2` or `B02`, `AOT`, `WVP`), `image_date`, and `.geo` or `longitude` and
     `latitude`; with `Class` it is ground truth. Raises `InputError` if one is missing or there
-    twice.
+    twice, be it in another case.
     """
     names = tuple(name.strip() for name in header)
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise InputError(f"{file!r} has the column {twice[0][:60]!r} {names.count(twice[0])} times")
-    by_word = {name.lower(): name for name in names}
+    by_word: dict[str, str] = {}
+    for name in names:
+        if (other := by_word.setdefault(name.lower(), name)) != name:
+            raise InputError(
+                f"{file!r} has the columns {other[:60]!r} and {name[:60]!r}, which differ in case "
+                "only; take one out"
+            )
     point: tuple[str, ...] = (by_word[_POINT],) if _POINT in by_word else ()
     for pair in _COORDINATES:
         if not point and set(pair) <= set(by_word):

@@ -38,8 +38,10 @@ def parse_block(
     """Return the needed columns of a block of lines (and `extra` ones), and the rows' numbers.
 
     Bands are int32 where every value is written as a whole number, else float64 (at once unless
-    `is_whole`, for trying costs half of the reading); dates are days; points and classes text. Extra columns are numbers, and left out where they hold anything else. Blank lines are no rows. Raises `InputError` with the row of the first value that cannot
-    be read, and for a last row that may be cut off.
+    `is_whole`, for trying costs half of the reading); dates are days; points and classes text.
+    Extra columns are numbers, and left out where they hold anything else. Blank lines are no rows.
+    Raises `InputError` with the row of the first value that cannot be read, and for a last row that
+    may be cut off.
     """
     if block.is_open:
         _refuse_cut_off(block, columns, file)
@@ -104,7 +106,9 @@ def _refuse_cut_off(block: LineBlock, columns: TableColumns, file: str) -> None:
             return
     raise InputError(
         f"{file!r}, row {row} (the last) is cut off or lacks its line end: it has {len(fields)} of "
-        f"{len(columns.header)} values; export the table again"
+        f"{len(columns.header)} values; "
+        + ("if they are whole, adding a line end is enough; else " if is_whole else "")
+        + "export the table again"
     )
 
 

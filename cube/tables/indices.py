@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 
 from cube.bands import SCALE
 from cube.tables.columns import TableColumns
 
 _NEEDED = {"EVI": ("B02", "B04", "B08"), "NDVI": ("B04", "B08")}
 _NEAR = 1e-3
+
+_LARGEST = 1e6
+"""No index is larger, whatever the counts: half a count is the least that one divides by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +23,8 @@ class IndexCheck:
 
     rows: int
     """Rows that were compared."""
+    impossible: int
+    """Rows that were not, for their value is infinite or larger than any index."""
     mean_difference: float
     """Mean absolute difference from the index on reflectance."""
     near_share: float
@@ -40,7 +45,8 @@ def compare_indices(
     """Return how far the table's columns of indices are from what its bands give, by index.
 
     `scale` is the reflectance of one count. Rows without data, and those where the index has no
-    value, are not compared; an index without its bands, or without rows, is left out.
+    value, are not compared; nor are values that are infinite or beyond a million, which are counted.
+    An index without its bands, or without such rows, is left out.
     """
     one = SCALE if scale is None else scale
     found = {}
@@ -49,23 +55,30 @@ def compare_indices(
             continue
         counts = {band: _numbers(table[columns.bands[band]]) for band in _NEEDED[name]}
         given = _numbers(table[column])
-        is_data = np.isfinite(given) & (given != -999)
+        is_data = ~np.isnan(given) & (given != -999)
         for values in counts.values():
             is_data &= np.isfinite(values) & (values >= 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             right = _index(name, {band: values * one for band, values in counts.items()})
             wrong = _index(name, {band: values * one / SCALE for band, values in counts.items()})
         is_data &= np.isfinite(right) & np.isfinite(wrong)
-        if is_data.any():
+        is_impossible = is_data & (np.abs(given) > _LARGEST)
+        is_data &= ~is_impossible
+        if is_data.any() or is_impossible.any():
             given, right, wrong = given[is_data], right[is_data], wrong[is_data]
             apart = np.abs(given - right)
             found[name] = IndexCheck(
                 rows=len(given),
-                mean_difference=float(apart.mean()),
-                near_share=float((apart < _NEAR).mean()),
-                near_share_on_counts=float((np.abs(given - wrong) < _NEAR).mean()),
+                impossible=int(is_impossible.sum()),
+                mean_difference=_mean(apart),
+                near_share=_mean(apart < _NEAR),
+                near_share_on_counts=_mean(np.abs(given - wrong) < _NEAR),
             )
     return found
+
+
+def _mean(values: Shaped[np.ndarray, " row"]) -> float:
+    return float(values.mean()) if len(values) else 0.0
 
 
 def _numbers(column: pa.Array) -> Float64[np.ndarray, " row"]:

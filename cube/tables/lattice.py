@@ -16,6 +16,7 @@ from pyproj import Transformer
 from cube.errors import InputError
 from cube.grid import LON_LAT, parse_crs, utm_crs
 from cube.spec import METRES
+from cube.tables.scratch import told_if_full
 from cube.tables.spill import Spill
 
 PIXEL = 10
@@ -136,7 +137,10 @@ def cells_of(
 
 
 def place(spill: Spill, crs: CRS) -> PlacedTable:
-    """Write the cells of a table's records beside them; return what they cover."""
+    """Write the cells of a table's records beside them; return what they cover.
+
+    Raises `WorkFailedError` if the disk is full.
+    """
     transformer = Transformer.from_crs(LON_LAT, crs, always_xy=True)
     cells = spill.file.with_suffix(".cells")
     edges: list[tuple[int, int, int, int]] = []
@@ -144,7 +148,10 @@ def place(spill: Spill, crs: CRS) -> PlacedTable:
         for part in spill.parts():
             column, row = cells_of(transformer, part, file=spill.name)
             edges.append((int(column.min()), int(column.max()), int(row.min()), int(row.max())))
-            np.stack([column, row], axis=1).tofile(file)
+            both = np.stack([column, row], axis=1)
+            with told_if_full(cells.parent, both.nbytes, is_all=False):
+                file.write(both.data)
+                file.flush()
     least, most = np.min(edges, axis=0), np.max(edges, axis=0)
     extent = Extent(left=int(least[0]), right=int(most[1]), bottom=int(least[2]), top=int(most[3]))
     return PlacedTable(spill=spill, cells=cells, extent=extent)

@@ -131,6 +131,25 @@ def _next_batch(batches: Iterator[pa.RecordBatch], path: Path) -> pa.RecordBatch
         raise InputError(f"{path.name!r} has damaged Parquet data: {str(error)[:200]}") from error
 
 
+def _refuse_no_date(column: pa.Array, columns: TableColumns, file: str) -> None:
+    """Refuse numbers as dates: they count days, seconds or milliseconds, and nothing says which."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if not (is_text or pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
+        raise InputError(
+            f"{file!r}: column {columns.date!r} holds {kind}, no dates; expected are dates, times "
+            "or text YYYY-MM-DD"
+        )
+
+
+def _universal(column: pa.Array) -> pa.Array:
+    """Return times of a zone as those of UTC, whose days the satellite's products have."""
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        # the numbers count from 1970 in UTC whatever the zone, which is only how they are shown
+        return column.view(pa.timestamp(column.type.unit))
+    return column
+
+
 def _typed(batch: pa.RecordBatch, columns: TableColumns, file: str, first: int) -> pa.RecordBatch:
     """Return a part of a Parquet file with the types that a CSV gives."""
     types = dict.fromkeys((*columns.bands.values(), *columns.checks.values()), pa.float64())
@@ -138,9 +157,10 @@ def _typed(batch: pa.RecordBatch, columns: TableColumns, file: str, first: int) 
     types[columns.date] = pa.date32()
     if columns.label is not None:
         types[columns.label] = pa.string()
+    _refuse_no_date(batch[columns.date], columns, file)
     made = {}
     for name, kind in types.items():
-        column = batch[name]
+        column = _universal(batch[name]) if name == columns.date else batch[name]
         is_whole = pa.types.is_integer(column.type) and kind == pa.float64()
         try:
             made[name] = pc.cast(column, pa.int64() if is_whole else kind)

@@ -19,6 +19,14 @@ MASKED = -999
 
 _LARGEST_COUNT = 65535
 _LARGEST_REFLECTANCE = 4.0
+_LONGEST_CLASS = 100
+"""Characters; text that is longer names no class, and every row would need room for it."""
+
+_FIRST_DAY = "2015-06-23"
+"""On which the first of the satellites went up."""
+
+_LAST_DAY = "2099-12-31"
+
 BRIGHT_BLUE = round(0.25 / SCALE)
 """Stored blue above which a forest's pixel is cloud or snow."""
 
@@ -38,7 +46,8 @@ class TableRows:
     values: Int16[np.ndarray, "row band"]
     """Stored units of 1e-4, `NODATA` where masked."""
     number: Int64[np.ndarray, " row"]
-    """Number of the row in its file, where the header is row 1."""
+    """Number of the row in its file: the header of a CSV is row 1; Parquet has none, so there the
+    first row of data is."""
     read: int
     """Rows that were read for these."""
     dropped: Counter[str] = field(default_factory=Counter)
@@ -67,7 +76,8 @@ def rows_of(
     Counts become stored units: reflectance by `scale` (its value of one count, 1e-4 by default),
     aerosol and water vapour as products have them. Rows without any data are dropped and counted.
     Raises `InputError`, with file and row, for coordinates that are no place, a blank date or
-    class, and for values that look like reflectance where counts are expected.
+    class, a day on which there was no Sentinel-2, a class of more than 100 characters, and for
+    values that look like reflectance where counts are expected.
     """
     lon, lat = _places(table, columns, file, numbers)
     day = _days(table, columns, file, numbers)
@@ -129,7 +139,15 @@ def _days(
     if dates.null_count:
         row = int(numbers[np.flatnonzero(np.asarray(dates.is_null()))[0]])
         raise InputError(f"{file!r}, row {row} has no {columns.date}; expected YYYY-MM-DD")
-    return np.asarray(dates.cast(pa.int32()))
+    days = np.asarray(dates.cast(pa.int32()))
+    first, last = (np.datetime64(day, "D").astype(np.int32) for day in (_FIRST_DAY, _LAST_DAY))
+    if (is_wrong := (days < first) | (days > last)).any():
+        at = int(np.argmax(is_wrong))
+        raise InputError(
+            f"{file!r}, row {numbers[at]}: {columns.date} = {np.datetime64(int(days[at]), 'D')}; "
+            f"Sentinel-2 has looked since {_FIRST_DAY}, so the day is wrong"
+        )
+    return days
 
 
 def _labels(
@@ -138,7 +156,14 @@ def _labels(
     if columns.label is None:
         return np.full(len(table), "")
     coded = table[columns.label].dictionary_encode()
-    names = np.array([(name or "").strip() for name in coded.dictionary.to_pylist()] + [""])
+    texts = [(name or "").strip() for name in coded.dictionary.to_pylist()] + [""]
+    if long := [at for at, name in enumerate(texts) if len(name) > _LONGEST_CLASS]:
+        row = int(numbers[np.argmax(np.isin(np.asarray(coded.indices.fill_null(-1)), long))])
+        raise InputError(
+            f"{file!r}, row {row}: {columns.label} = {texts[long[0]][:40]!r}… has "
+            f"{len(texts[long[0]]):,} characters; a class has at most {_LONGEST_CLASS}"
+        )
+    names = np.array(texts)
     label: np.ndarray = names[np.asarray(coded.indices.fill_null(len(names) - 1))]
     if (is_blank := label == "").any():
         row = int(numbers[np.argmax(is_blank)])
@@ -150,10 +175,10 @@ def _labels(
 
 
 def _counts(column: pa.Array) -> Num[np.ndarray, " row"]:
-    """Return a column as numbers, `MASKED` where it has none."""
+    """Return a column as numbers, `MASKED` where it has none; infinite ones are outside."""
     counts = np.asarray(column.fill_null(MASKED))
     if counts.dtype.kind == "f":
-        counts = np.where(np.isfinite(counts), counts, MASKED)
+        counts = np.where(np.isnan(counts), MASKED, counts)
     return counts
 
 
@@ -191,9 +216,11 @@ def _refuse_reflectance(
     """Refuse what is no count: broken numbers that are all small are physical values."""
     if counts.dtype.kind != "f" or (scale is not None and BANDS[band].has_offset):
         return
-    is_broken: Bool[np.ndarray, " row"] = (counts != MASKED) & (counts != np.rint(counts))
-    is_data = (counts != MASKED) & (counts != 0)
-    if is_broken.sum() * 2 <= is_data.sum() or counts.max() > _LARGEST_REFLECTANCE:
+    is_number = np.isfinite(counts) & (counts != MASKED)
+    is_broken: Bool[np.ndarray, " row"] = is_number & (counts != np.rint(counts))
+    is_data = is_number & (counts != 0)
+    most = counts.max(initial=0, where=is_number)
+    if is_broken.sum() * 2 <= is_data.sum() or most > _LARGEST_REFLECTANCE:
         return
     row = int(np.argmax(is_broken))
     raise InputError(

@@ -1,7 +1,7 @@
 """Rows of tables in, the same kept on the disk between passes, and read back in parts."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from cube.tables.columns import TableColumns
+from cube.tables.dark import DarkRows
 from cube.tables.indices import IndexCheck
 from cube.tables.rows import TableRows
+from cube.tables.scratch import told_if_full
 
 _ROWS = 65_536
 """Rows that are read back at once: 4 MB with fourteen bands."""
@@ -32,8 +34,8 @@ class Spill:
     """Rows of the table."""
     kept: int
     """Records."""
-    days: frozenset[int]
-    """Days since 1970 of the records."""
+    days: Mapping[int, int]
+    """Days since 1970 of the records, and the number of the first row of each."""
     bounds: "Bounds"
     """Where they lie."""
     dropped: Counter[str]
@@ -42,6 +44,8 @@ class Spill:
     """What `TableRows.facts` counted."""
     indices: dict[str, IndexCheck]
     """How columns of indices compare with the bands."""
+    has_offset: bool
+    """Whether dark pixels say that 1000 is still in the counts of 2022 and later."""
 
     @property
     def dtype(self) -> np.dtype[np.void]:
@@ -92,13 +96,16 @@ def _record(bands: int) -> np.dtype[np.void]:
 def spill_rows(
     blocks: Iterable[TableRows], file: Path, *, name: str, columns: TableColumns
 ) -> Spill:
-    """Write the rows of a table to `file`, a block at a time; return what they are."""
+    """Write the rows of a table to `file`, a block at a time; return what they are.
+
+    Raises `WorkFailedError` if the disk is full.
+    """
     dropped: Counter[str] = Counter()
     facts: Counter[str] = Counter()
     indices: dict[str, IndexCheck] = {}
     codes: dict[str, int] = {}
-    days: set[int] = set()
-    bounds, read, kept = Bounds(), 0, 0
+    days: dict[int, int] = {}
+    bounds, dark, read, kept = Bounds(), DarkRows(list(columns.bands)), 0, 0
     with file.open("wb") as out:
         for rows in blocks:
             read += rows.read
@@ -109,12 +116,16 @@ def spill_rows(
                 continue
             kept += len(rows)
             bounds.add(rows)
-            days.update(np.unique(rows.day).tolist())
+            dark.add(rows.day, rows.values)
+            for day, at in zip(*np.unique(rows.day, return_index=True), strict=True):
+                days.setdefault(int(day), int(rows.number[at]))
             record = np.empty(len(rows), _record(len(columns.bands)))
             for key in ("lon", "lat", "number", "day", "values"):
                 record[key] = getattr(rows, key)
             record["label"] = _coded(rows.label, codes) if columns.is_truth else 0
-            record.tofile(out)
+            with told_if_full(file.parent, record.nbytes, is_all=False):
+                out.write(record.view(np.uint8).data)
+                out.flush()
     return Spill(
         name=name,
         columns=columns,
@@ -122,11 +133,12 @@ def spill_rows(
         classes=tuple(codes),
         read=read,
         kept=kept,
-        days=frozenset(days),
+        days=days,
         bounds=bounds,
         dropped=dropped,
         facts=facts,
         indices=indices,
+        has_offset=dark.has_offset(),
     )
 
 

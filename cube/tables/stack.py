@@ -75,7 +75,8 @@ def write_stack(
     Of several records of a pixel and date the first in order of the tables counts; the others are
     duplicates if they have its values and contradictions if not, both counted. Records without
     data in one of `bands`, or outside the calendar, have no place in it. Nothing is shifted,
-    filled or averaged. Raises `InputError` if no record has a place, or `path` cannot be written.
+    filled or averaged. Raises `InputError` if no record has a place, or `path` cannot be written,
+    and `WorkFailedError` if the disk is full.
     """
     extent = joined([table.extent for table in tables])
     every = sorted(set().union(*(table.spill.days for table in tables)))
@@ -119,6 +120,7 @@ def _fill(
         pixel = (extent.top - row).astype(np.int64) * extent.shape[1] + (column - extent.left)
         slot = np.searchsorted(days, part["day"]) * extent.shape[0] * extent.shape[1] + pixel
         values = part["values"][:, at]
+        filled.reserve(slot, pixel)
         found.update(_put(filled, slot, values))
         found["spelled otherwise"] += _spelled_otherwise(filled, pixel, part)
         here = pixel, part["day"], values

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cube.bands import NODATA
 from cube.errors import InputError
 from cube.tables.columns import recognise_columns, same_bands
+from cube.tables.dark import DarkRows
 from cube.tables.geojson import points_of
 from cube.tables.lines import line_blocks
 from cube.tables.read import read_rows, table_columns
@@ -76,6 +77,8 @@ def test_columns_come_in_any_order_and_spelling() -> None:
         ("B2,B02,image_date,.geo", "has band B02 twice, as 'B2' and 'B02'"),
         ("B2,B2,image_date,.geo", "has the column 'B2' 2 times"),
         ("B2;image_date;.geo", "lacks the columns"),
+        ("B2,image_date,.geo,Class,class", "has the columns 'Class' and 'class', which differ in"),
+        ("B2,image_date,.geo,note,Image_Date", "has the columns 'image_date' and 'Image_Date', wh"),
     ],
 )
 def test_other_columns_are_told(names: str, text: str) -> None:
@@ -152,6 +155,64 @@ def test_parquet_may_hold_dates_and_text(tmp_path: Path) -> None:
     assert found["label"].tolist() == ["a", "b"]
     assert found["lon"].tolist() == [1.5, 1.5]
     assert found["day"].tolist() == [18996, 19027]
+
+
+DAYS = ["2022-01-04T23:30", "2022-02-04T00:10"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        (pa.timestamp("ms"), ["2022-01-04", "2022-02-04"]),
+        (pa.timestamp("us", "UTC"), ["2022-01-04", "2022-02-04"]),
+        (pa.timestamp("ns", "Asia/Shanghai"), ["2022-01-04", "2022-02-04"]),
+        (pa.timestamp("s", "America/New_York"), ["2022-01-04", "2022-02-04"]),
+        (pa.date32(), ["2022-01-04", "2022-02-04"]),
+        (pa.date64(), ["2022-01-04", "2022-02-04"]),
+    ],
+)
+def test_days_in_parquet_are_those_of_utc(
+    tmp_path: Path, kind: pa.DataType, wanted: list[str]
+) -> None:
+    times = np.array(DAYS, "M8[s]") if pa.types.is_timestamp(kind) else np.array(wanted, "M8[D]")
+    dates = pa.array(times)
+    if pa.types.is_timestamp(kind):
+        dates = dates.cast(pa.timestamp(kind.unit)).view(kind)  # the instants stay, as in pandas
+    else:
+        dates = dates.cast(kind)
+    pyarrow.parquet.write_table(parquet_with(dates), tmp_path / "a.parquet")
+    found = read(tmp_path / "a.parquet")
+    assert found["day"].to_numpy().astype("M8[D]").astype(str).tolist() == wanted
+    assert found["number"].tolist() == [1, 2]  # there is no row with a header
+
+
+@pytest.mark.parametrize(
+    ("dates", "text"),
+    [
+        (pa.array([19000, 19001], pa.int32()), "column 'image_date' holds int32, no dates; expec"),
+        (pa.array([1.6e12, 1.6e12]), "column 'image_date' holds double, no dates; expected are"),
+        (pa.array([20220104, 20220105]), "column 'image_date' holds int64, no dates; expected"),
+        (
+            pa.array([19000, 2_000_000_000], pa.int32()).cast(pa.date32()),
+            "row 2: image_date = 5477",
+        ),
+        (
+            pa.array([1_650_000_000, -(10**11)]).cast(pa.timestamp("s")),
+            "row 2: image_date = -1199-",
+        ),
+    ],
+)
+def test_what_is_no_day_in_parquet_is_told(tmp_path: Path, dates: pa.Array, text: str) -> None:
+    pyarrow.parquet.write_table(parquet_with(dates), tmp_path / "a.parquet")
+    found = complaint(tmp_path / "a.parquet")
+    assert found.startswith("'a.parquet'")
+    assert text in found
+
+
+def parquet_with(dates: pa.Array) -> pa.Table:
+    """Return a table of two rows with these dates."""
+    columns = {"B2": [200, 300], "longitude": [107.6] * 2, "latitude": [33.7] * 2}
+    return pa.table(columns).append_column("image_date", dates)
 
 
 def test_blocks_hold_whole_lines_of_any_end(tmp_path: Path) -> None:
@@ -244,6 +305,9 @@ def test_what_is_no_point_has_no_coordinates(text: str | None) -> None:
         (ROW.replace("2022-01-04", "2022-13-04"), "image_date = '2022-13-04'"),
         (ROW.replace("2022-01-04", "20220104"), "image_date = '20220104'"),
         (ROW.replace("2022-01-04", ""), "has no image_date"),
+        (ROW.replace("2022-01-04", "2002-01-10"), "image_date = 2002-01-10; Sentinel-2 has looked"),
+        (ROW.replace("2022-01-04", "1500-01-01"), "image_date = 1500-01-01; Sentinel-2 has looked"),
+        (ROW.replace("2022-01-04", "9999-12-31"), "image_date = 9999-12-31; Sentinel-2 has looked"),
         (ROW.replace("300", "many"), "B4 = 'many' is no number"),
         (ROW.replace("300", "3_0"), "B4 = '3_0' is no number"),
         (ROW.replace("300", "300,5"), "10 values, the header names 9"),
@@ -282,6 +346,15 @@ def test_a_class_is_needed_in_every_row_of_ground_truth(tmp_path: Path) -> None:
     )
 
 
+def test_a_class_is_a_name(tmp_path: Path) -> None:
+    rows = [f"{ROW},{name}" for name in ("oak", "o" * 100, "x" * 30_000, "oak")]
+    assert complaint(table(tmp_path, *rows, header=HEADER + ",Class")) == (
+        f"'table.csv', row 4: Class = '{'x' * 40}'… has 30,000 characters; a class has at most 100"
+    )
+    found = read(table(tmp_path, *rows[:2], header=HEADER + ",Class"))
+    assert found["label"].tolist() == ["oak", "o" * 100]
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [
@@ -296,6 +369,8 @@ def test_a_class_is_needed_in_every_row_of_ground_truth(tmp_path: Path) -> None:
         (f"{HEADER}\r\r\n{ROW}\r\r\n".encode(), "row 1 has a line end of its own kind"),
         (f"{HEADER}\n{ROW}\n{ROW[:-8]}".encode(), "row 3 (the last) is cut off"),
         (f"{HEADER}\n{ROW}\n{ROW[:-1]}".encode(), "row 3 (the last) is cut off or lacks its line"),
+        (f"{HEADER}\n{ROW}\n{ROW}".encode(), "9 of 9 values; if they are whole, adding a line end"),
+        (f"{HEADER}\n{ROW}\n{ROW[:12]}".encode(), "4 of 9 values; export the table again"),
         (f"{HEADER}\n{ROW}\n{ROW}\n{ROW[:12]}\n".encode(), "row 4: 4 values, the header names 9"),
         (
             f"{HEADER},Class\n{ROW},".encode() + "落叶松\n".encode("gbk"),
@@ -349,6 +424,18 @@ def test_values_that_are_no_counts(tmp_path: Path) -> None:
     assert (facts["outside"], facts["rounded"], facts["missing B04"]) == (2, 1, 2)
 
 
+def test_infinite_values_are_counted_as_outside(tmp_path: Path) -> None:
+    rows = [ROW.replace("300", text) for text in ("inf", "-inf", "1e400", "NaN", "", "-999", "7")]
+    path = table(tmp_path, *rows)
+    assert read(path)["B04"].tolist() == [NODATA] * 6 + [7]
+    facts = next(read_rows(path, table_columns(path))).facts
+    assert (facts["outside"], facts["missing B04"]) == (3, 6)
+    reflectance = table(tmp_path, *[row.replace("200", "0.02") for row in rows])
+    assert "row 2: B02 = 0.02 looks like reflectance" in complaint(reflectance)
+    reflectance = table(tmp_path, *[ROW.replace("300", text) for text in ("inf", "0.03")])
+    assert "row 3: B04 = 0.03 looks like reflectance" in complaint(reflectance)
+
+
 def test_rows_without_data_are_counted(tmp_path: Path) -> None:
     masked = "-999,-999,-999,-999,,2022-02-04,p,107.6,33.7"
     nothing = ",NaN,,nan,,2022-02-04,p,107.6,33.7"
@@ -381,6 +468,48 @@ def test_an_index_that_is_no_number_is_not_compared(tmp_path: Path) -> None:
     path = table(tmp_path, ROW, ROW.replace("0.5", "high"))
     (rows,) = read_rows(path, table_columns(path))
     assert (len(rows), rows.indices) == (2, {})
+
+
+def test_values_that_no_index_has_are_counted(tmp_path: Path) -> None:
+    right = 2.5 * (0.4 - 0.03) / (0.4 + 6 * 0.03 - 7.5 * 0.02 + 1)
+    texts = ("1e308", "-1e308", "inf", "-inf", "2e6", "", "NaN", "-999", repr(right))
+    path = table(tmp_path, *[ROW.replace("0.5", text) for text in texts])
+    check = next(read_rows(path, table_columns(path))).indices["EVI"]
+    assert (check.rows, check.impossible) == (1, 5)
+    assert check.mean_difference == pytest.approx(0, abs=1e-9)
+    path = table(tmp_path, ROW.replace("0.5", "1e308"))
+    check = next(read_rows(path, table_columns(path))).indices["EVI"]
+    assert (check.rows, check.impossible, check.mean_difference) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("added", "day", "kind", "expected"),
+    [
+        (1000, "2022-03-04", "forest", True),
+        (0, "2022-03-04", "forest", False),
+        (1000, "2022-01-24", "forest", False),
+        (0, "2022-03-04", "sand", False),
+    ],
+)
+def test_counts_that_hold_the_offset_are_found_out(
+    added: int, day: str, kind: str, expected: bool
+) -> None:
+    random = np.random.default_rng(3)
+    bands = ("B02", "B03", "B04", "B08", "B12")
+    levels = {"forest": (200, 400, 250, 3000, 900), "sand": (1100, 1500, 1900, 2300, 3500)}[kind]
+    values = np.array(levels) + random.integers(0, 200, (5000, 5)) + added
+    values[::7] = NODATA
+    days = np.full(5000, np.datetime64(day).astype(int), np.int32)
+    rows = DarkRows(bands)
+    for part in np.array_split(np.arange(5000), 7):
+        rows.add(days[part], values[part].astype(np.int16))
+    assert rows.has_offset() is expected
+    few = DarkRows(bands)
+    few.add(days[:100], values[:100].astype(np.int16))
+    assert few.has_offset() is False
+    blind = DarkRows(bands[:2])
+    blind.add(days, values[:, :2].astype(np.int16))
+    assert blind.has_offset() is False
 
 
 GEO_ROWS = "".join(

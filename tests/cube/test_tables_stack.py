@@ -1,5 +1,7 @@
 """Patches on the grid: place, date, duplicates and the stack that is read back, against loops."""
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ import xarray as xr
 from pyproj import Transformer
 
 from cube.bands import BANDS
-from cube.errors import InputError
+from cube.errors import InputError, WorkFailedError
 from cube.periods import Period, parse_month
 from cube.stack import StackSource
 from cube.tables.calendar import Calendar, calendar_of
@@ -214,9 +216,56 @@ def test_other_spellings_of_a_coordinate_are_counted(tmp_path: Path) -> None:
     later = frame["image_date"] == DATES[2]
     frame.loc[later, "longitude"] += 1e-9
     facts, stack = stacked(tmp_path, frame)
-    assert 0.7 * later.sum() < facts.by_file["0.csv"]["spelled otherwise"] <= later.sum()
+    first: dict[tuple[int, int], tuple[float, float]] = {}
+    expected = 0
+    x, y = Transformer.from_crs(4326, 32648, always_xy=True).transform(
+        frame["longitude"].to_numpy(), frame["latitude"].to_numpy()
+    )
+    for at, here in enumerate(zip(frame["longitude"], frame["latitude"], strict=True)):
+        opening = first.setdefault((int(x[at] // 10), int(y[at] // 10)), here)
+        expected += 0 < max(abs(one - two) for one, two in zip(here, opening, strict=True)) < 1e-6
+    assert expected > 0.7 * later.sum()
+    assert facts.by_file["0.csv"]["spelled otherwise"] == expected
     assert facts.by_file["0.csv"]["kept"] == 3 * facts.pixels
     assert (stack["B02"].values != -32768).sum() == 3 * facts.pixels
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = patch(107.6, 33.7, (6, 6), DATES)
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    tables = placed(tmp_path, frame)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.posix_fallocate", full)
+        with pytest.raises(WorkFailedError) as caught:
+            stacked(tmp_path, frame)
+    for text in ("scratch'", "(No space left on device)", "GB are needed there", "GB are free"):
+        assert text in str(caught.value)
+    rows = read_rows(tmp_path / "0.csv", tables[0].spill.columns)
+    with pytest.raises(WorkFailedError, match=r"'/dev' cannot be written \(No space left"):
+        spill_rows(rows, Path("/dev/full"), name="0.csv", columns=tables[0].spill.columns)
+
+
+def test_everything_that_is_filled_was_reserved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that is written through a map without it would end the process on a full disk."""
+    held: set[int] = set()
+    reserve = os.posix_fallocate
+
+    def watched(handle: int, start: int, size: int) -> None:
+        if Path(f"/proc/self/fd/{handle}").readlink().name == "values":
+            held.update(range(start, start + size))
+        reserve(handle, start, size)
+
+    monkeypatch.setattr("os.posix_fallocate", watched)
+    frames = (patch(west, 33.7, (20, 30), DATES) for west in (107.6, 107.61))
+    facts, _ = stacked(tmp_path, *frames)
+    values = np.fromfile(tmp_path / "scratch" / "values", np.uint8)
+    assert set(np.flatnonzero(values).tolist()) <= held < set(range(values.size))
+    assert facts.pixels > 900
 
 
 def test_pixels_without_a_sample_are_counted(tmp_path: Path) -> None:
@@ -259,16 +308,28 @@ def test_a_place_outside_the_projection_is_told(tmp_path: Path) -> None:
         placed(tmp_path, frame, crs="EPSG:32648")
 
 
+def found_on(*days: str) -> dict[int, str]:
+    """Return days since 1970 with where each was found."""
+    return {
+        int(np.datetime64(day, "D").astype(int)): f"'a.csv', row {row}"
+        for row, day in enumerate(days)
+    }
+
+
 def test_the_calendar_is_whole_years_or_what_is_asked_for() -> None:
-    days = np.array(["2021-12-31", "2022-06-01"], "M8[D]").astype(int).tolist()
+    days = found_on("2021-12-31", "2022-06-01")
     every = [str(period) for period in calendar_of(days).periods]
     assert (every[0], every[-1], len(every)) == ("2021-01", "2022-12", 24)
     some = calendar_of(days, first=parse_month("2022-03"))
     assert [str(period) for period in some.periods][::9] == ["2022-03", "2022-12"]
     with pytest.raises(InputError, match=r"no row lies in the months 2020-01 to 2020-02; the ta"):
         calendar_of(days, first=parse_month("2020-01"), last=parse_month("2020-02"))
-    far = np.array(["1970-01-01", "2022-06-01"], "M8[D]").astype(int).tolist()
-    with pytest.raises(InputError, match=r"go from 1970-01-01 to 2022-06-01; is a date wrong"):
+    far = found_on("2016-01-01", "2032-06-02", "2016-05-01")
+    with pytest.raises(
+        InputError,
+        match=r"go from 2016-01-01 to 2032-06-02; is 2032-06-02 wrong, first in 'a.csv', row 1\?",
+    ):
         calendar_of(far)
+    far = found_on("2016-01-01", "2022-06-01", "2032-06-02")
     asked = calendar_of(far, first=parse_month("2022-01"), last=parse_month("2022-12"))
     assert len(asked.periods) == 12

@@ -1,8 +1,13 @@
 """`canopycube import-table`: what it makes, what it refuses, and the run that goes on from it."""
 
+import errno
 import gzip
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,7 @@ from pyproj import Transformer
 from cube import open_cube
 from cube.errors import InputError
 from cube.samplestore import open_samples, write_samples
+from pipelines.import_place import import_place
 from pipelines.import_table import find_tables
 from pipelines.recipe import read_recipe
 
@@ -352,13 +358,24 @@ def test_one_table_in_two_forms_is_told(tmp_path: Path, other: str) -> None:
         find_tables([str(tmp_path)])
 
 
+def test_cleaned_tables_of_another_folder_are_told(tmp_path: Path) -> None:
+    for name in ("2021/a.csv", "2022/a.csv", "cleaned/a_cleaned.csv"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("x")
+    years = [str(tmp_path / "2021"), str(tmp_path / "2022")]
+    assert len(find_tables(years)) == 2
+    with pytest.raises(InputError, match=r"2022/a.csv' and '.*/a_cleaned.csv' look like the same"):
+        find_tables([*years, str(tmp_path / "cleaned")])
+
+
 def test_only_an_import_is_replaced(one: Path, tmp_path: Path, command: Command) -> None:
     to = tmp_path / "to"
     to.mkdir()
     assert command("import-table", one, "--to", to)[0] == 0  # an empty folder is nobody's
     assert command("import-table", one, "--to", to)[0] == 0
     (to / "run").mkdir()
-    assert "holds 'run' beside an import" in refused(command, one, "--to", to)
+    complaint = refused(command, one, "--to", to)
+    assert "holds 'run' beside an import, such as the outputs of a run; move it away" in complaint
     (to / "run").rmdir()
     with (to / "recipe.toml").open("a") as recipe:
         recipe.write("# mine\n")
@@ -380,13 +397,204 @@ def test_an_import_that_is_stopped_leaves_nothing(
     def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    for step in ("write_stack", "write_import_report", "flush_files"):
+    for step in (
+        "import_table.write_stack",
+        "import_table.write_import_report",
+        "import_place.flush_files",
+    ):
         with monkeypatch.context() as patched:
-            patched.setattr(f"pipelines.import_table.{step}", stopped)
+            patched.setattr(f"pipelines.{step}", stopped)
             assert command("import-table", one, "--to", to)[0] == 130
         assert content(to) == before
         assert {file.name for file in tmp_path.iterdir()} == {"in", "to"}
     assert "cannot be written: Not a directory" in refused(command, one, "--to", one / "to")
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from pipelines.__main__ import main
+rename = pathlib.Path.rename
+def killed(self, to):
+    if self.name == "draft":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, to)
+pathlib.Path.rename = killed
+main(sys.argv[1:])
+"""
+
+
+def test_an_import_that_is_killed_costs_nothing(
+    one: Path, tmp_path: Path, command: Command
+) -> None:
+    """Between two renames there is neither the old import nor the new one, until the next start."""
+    to, beside = tmp_path / "to", tmp_path / ".to.import"
+    assert command("import-table", one, "--to", to)[0] == 0
+    before = content(to)
+    words = [sys.executable, "-c", KILLED, "import-table", str(one), "--to", str(to), "--json"]
+    done = subprocess.run(words, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not to.exists()
+    assert {file.name for file in beside.iterdir()} == {".lock", "draft", "old", "scratch"}
+    refused(command, tmp_path / "nothing.csv", "--to", to)
+    assert content(to) == before
+    assert not beside.exists()
+    # what somebody put there meanwhile stays, and so does the import
+    beside.mkdir()
+    to.rename(beside / "old")
+    to.mkdir()
+    (to / "thesis.txt").write_text("x")
+    assert "since an import was ended; move one of them away" in refused(command, one, "--to", to)
+    assert content(beside / "old") == before
+    (to / "thesis.txt").unlink()
+    assert command("import-table", one, "--to", to)[0] == 0
+    assert content(to) == before
+    assert {file.name for file in tmp_path.iterdir()} == {"in", "to"}
+
+
+def test_a_disk_that_fills_up_is_told(
+    one: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    to = tmp_path / "to"
+    for step in ("import_table.write_stack", "import_place.flush_files"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"pipelines.{step}", full)
+            code, _, complaint = command("import-table", one, "--to", to)
+        assert code == 1
+        assert "/to' is full (No space left on device); make room, or choose" in complaint
+        assert {file.name for file in tmp_path.iterdir()} == {"in"}
+
+
+def test_one_import_at_a_time(one: Path, tmp_path: Path, command: Command) -> None:
+    to = tmp_path / "to"
+    with import_place(to) as place:
+        (place.draft / "mine").write_text("x")
+        assert "is at work; wait for it, or choose" in refused(command, one, "--to", to)
+        assert (place.draft / "mine").exists()
+    assert command("import-table", one, "--to", to)[0] == 0
+
+
+def test_names_of_files_may_be_anything(one: Path, tmp_path: Path, command: Command) -> None:
+    odd = Path(os.fsdecode(os.fsencode(one.parent) + b"/a\xff\x1b[2J.csv"))
+    one.rename(odd)
+    to = tmp_path / "to"
+    code, _, complaint = command("import-table", odd, "--to", to)
+    assert (code, complaint.count("Traceback")) == (0, 0)
+    told = (to / "import.md").read_text()
+    assert report_of(to)["files"][0]["name"] == "a\\xff\x1b[2J.csv"
+    assert "| a\\xff [2J.csv | patch |" in told
+    assert "\x1b" not in told
+    assert "cannot be read: File name too long" in refused(
+        command, one.with_name("x" * 300), "--to", tmp_path / "b"
+    )
+
+
+def test_more_classes_than_can_be_mapped_are_told(
+    one: Path, tmp_path: Path, command: Command
+) -> None:
+    pd.read_csv(one).assign(Class=lambda frame: frame.index.map("c{}".format)).to_csv(
+        one, index=False
+    )
+    complaint = refused(command, one, "--to", tmp_path / "to")
+    assert "column 'Class' makes it 275 classes, more than 60, e.g. 'c0'" in complaint
+
+
+def test_a_table_without_data_among_others_is_told(
+    one: Path, tmp_path: Path, command: Command
+) -> None:
+    good = pd.read_csv(one)
+    good.assign(**dict.fromkeys(BANDS, -999)).to_csv(one.with_name("masked.csv"), index=False)
+    good.assign(B11=-999).to_csv(one.with_name("narrow.csv"), index=False)
+    good.head(0).to_csv(one.with_name("none.csv"), index=False)
+    (one.parent / "notes.txt").write_text("x")
+    (one.parent / "older").mkdir()
+    to = tmp_path / "to"
+    assert command("import-table", one.parent, "--to", to)[0] == 0
+    report = report_of(to)
+    assert report["rows"]["read"] == 3 * 275
+    assert [file["kept"] for file in report["files"]] == [0, 0, 0, report["rows"]["kept"]]
+    assert report["checks"]["is_one_date_a_month"] is True
+    assert report["passed_over"] == {"files": 1, "folders": 1}
+    told = (to / "import.md").read_text()
+    for text in (
+        "masked.csv: none of 275 rows was kept (275 masked in every band)",
+        "narrow.csv: none of 275 rows was kept (275 without data in some bands)",
+        "none.csv: none of 0 rows was kept; nothing of it",
+        "B11: missing in 275 rows of narrow.csv that have other bands",
+        "1 files and 1 folders in the folders that were named are no tables",
+    ):
+        assert text in told
+    assert command("import-table", one, "--to", tmp_path / "alone")[0] == 0
+    assert content(tmp_path / "alone") == content(to)
+    words = [one.with_name("masked.csv"), one.with_name("none.csv"), "--to", tmp_path / "b"]
+    assert "the tables have no data in any of their 275 rows" in refused(command, *words)
+
+
+def test_every_count_is_told(one: Path, tmp_path: Path, command: Command) -> None:
+    frame = pd.read_csv(one).astype(dict.fromkeys(BANDS, float))
+    frame.loc[0, "B2"] = np.inf
+    frame.loc[1, "B4"] = 70000
+    frame.loc[2, "B8"] = 40000
+    frame.loc[3, "B8"] = 299.6
+    frame.loc[4, "B2"] = 2600
+    frame.loc[5, "EVI"] = 1e308
+    frame.loc[25, ".geo"] = frame.loc[0, ".geo"].replace("107.6,", "107.6000000001,")
+    frame.to_csv(one, index=False)
+    to = tmp_path / "to"
+    assert command("import-table", one, "--to", to)[0] == 0
+    told = (to / "import.md").read_text()
+    for text in (
+        "2 values outside 0..65535 (or infinite) taken as missing",
+        "1 values beyond 32767 stored as 32767",
+        "1 values that are no whole counts rounded",
+        "1 rows brighter than 0.25 in blue",
+        "rows whose coordinates differ by rounding only",
+        "1 values of EVI that no index has",
+        "1 rows without B02",
+    ):
+        assert text in told
+
+
+@pytest.mark.parametrize(
+    ("repeats", "is_raw", "words"),
+    [
+        (1, False, None),
+        (9, False, "may have been filled down the table. They are imported as they are; import"),
+        (9, True, "may have been filled down the table. They are imported as they are."),
+        (150, False, "were filled down the table. They are imported as they are; import the raw"),
+    ],
+)
+def test_values_filled_down_are_told_unless_chance_explains_them(
+    tmp_path: Path, command: Command, repeats: int, is_raw: bool, words: str | None
+) -> None:
+    frame = patch(0, 0, size=12)
+    frame["B2"] = 300 + np.arange(len(frame))
+    at = 1 + 2 * np.arange(repeats)
+    frame.loc[at, list(BANDS)] = frame.loc[at - 1, list(BANDS)].to_numpy()
+    table = write(tmp_path / "in" / "a.csv", frame, is_raw=is_raw)
+    assert command("import-table", table, "--to", tmp_path / "to")[0] == 0
+    report = report_of(tmp_path / "to")
+    found = [text for text in report["advice"] if "repeat every band of the row before" in text]
+    assert len(found) == (words is not None)
+    assert words is None or words in found[0]
+    assert words is None or ("raw table" in found[0]) is not is_raw
+
+
+def test_counts_that_hold_the_offset_are_told(one: Path, tmp_path: Path, command: Command) -> None:
+    frame = pd.read_csv(one)
+    frame["B4"], frame["B8"] = 250 + frame.index % 30, 3000
+    frame[["B4", "B8", "B2", "B11"]] += 1000
+    frame.to_csv(one, index=False)
+    assert command("import-table", one, "--to", tmp_path / "to")[0] == 0
+    told = [text for text in report_of(tmp_path / "to")["advice"] if "S2_SR_HARMONIZED" in text]
+    assert len(told) == 1
+    assert told[0].startswith("patch_0_0.csv: from 2022-01-25 on the darkest vegetation has counts")
+    frame[["B4", "B8", "B2", "B11"]] -= 1000
+    frame.to_csv(one, index=False)
+    assert command("import-table", one, "--to", tmp_path / "to")[0] == 0
+    assert not any("HARMONIZED" in text for text in report_of(tmp_path / "to")["advice"])
 
 
 def test_single_looks_and_contradictions_are_told(tmp_path: Path, command: Command) -> None:
@@ -486,6 +694,19 @@ def test_samples_that_do_not_fit_a_recipe_are_told(
     code, _, complaint = command("sample", truth / "recipe.toml", "--set", folder, *sets)
     assert code == 2
     assert text in complaint
+
+
+def test_imported_samples_are_never_overwritten(
+    truth: Path, tmp_path: Path, command: Command
+) -> None:
+    before = content(truth / "samples.zarr")
+    (tmp_path / "link").symlink_to(truth)
+    for folder in (truth, tmp_path / "link"):
+        words = ("--set", f"outputs.folder='{folder}'", "--set", "sampling.max_per_class=5")
+        code, _, complaint = command("sample", truth / "recipe.toml", *words)
+        assert code == 2
+        assert "in place of those that reference.samples names" in complaint
+    assert content(truth / "samples.zarr") == before
 
 
 def test_samples_are_taken_again_when_they_or_the_recipe_change(
