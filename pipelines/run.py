@@ -406,6 +406,7 @@ def open_run(recipe: Recipe | Path, reporter: Reporter | None = None) -> Iterato
     to change.
     """
     read = read_recipe(recipe) if isinstance(recipe, Path) else recipe
+    _refuse_an_import(read.outputs.folder)
     with sole_user(read.outputs.folder):
         run = Run(read, reporter or Reporter(is_quiet=True))
         try:
@@ -417,6 +418,15 @@ def open_run(recipe: Recipe | Path, reporter: Reporter | None = None) -> Iterato
             ) from error
         finally:
             run.close()
+
+
+def _refuse_an_import(folder: Path) -> None:
+    """Refuse to write results over tables that were imported."""
+    if (folder / "import.json").is_file():
+        raise InputError(
+            f"outputs.folder {str(folder)!r} holds an import, whose samples a run would replace; "
+            "choose another, e.g. its recipe's own 'run'"
+        )
 
 
 def peak_memory_mb() -> int:

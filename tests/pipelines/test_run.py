@@ -18,6 +18,7 @@ import xarray as xr
 
 from cube import open_cube
 from cube.bands import REFLECTANCE_BANDS
+from cube.errors import InputError
 from cube.forest import Forest, true_scene
 from cube.mapstore import open_map
 from cube.stac import read_scenes
@@ -324,3 +325,13 @@ def test_the_reference_preset_says_which_bands_it_lacks(
     ):
         run.all()
     assert not (run.layout.cube).exists(), "told before the build"
+
+
+def test_results_are_not_written_over_an_import(
+    forest_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    (tmp_path / "imported").mkdir()
+    (tmp_path / "imported" / "import.json").write_text("{}")
+    recipe = forest_recipe(f"outputs.folder='{tmp_path / 'imported'}'")
+    with pytest.raises(InputError, match="holds an import"), open_run(recipe):
+        pass
