@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from cube.bands import BANDS, NODATA, STORED_MAX
 from cube.earthengine.composite import COUNTS, Definition
 from cube.earthengine.library import ee
-from cube.earthengine.reduce import RANK, REDUCED, each, half_even
+from cube.earthengine.reduce import RANK, REDUCED, each, half_even, own_pixels
 from cube.earthengine.requests import grid_of
 from cube.errors import InputError
 from cube.periods import Period
@@ -143,7 +143,7 @@ class _Granule:
         """Return what a mask is made of, at its own pixels, 0 where it has none."""
         layer = image.select([name])
         is_fine = self._pixel <= _NATIVE[name]
-        return (layer if is_fine else _own_pixels(layer, _NATIVE[name])).unmask(0, False)
+        return (layer if is_fine else own_pixels(layer)).unmask(0, False)
 
     def _clear(self, image: Image) -> Image:
         definition = self._definition
@@ -158,11 +158,17 @@ class _Granule:
 
     def _masks(self, image: Image) -> Image:
         """Return where each band has data at the pixel that holds the window's pixel's centre."""
-        return self._by_size(image, 1.0, lambda layers: layers, _own_pixels).mask()
+        return self._own(image).mask()
+
+    def _own(self, image: Image) -> Image:
+        """Return the bands by their own pixels, the nearest one each."""
+        return self._by_size(
+            image, 1.0, lambda layers: layers, lambda layers, _: own_pixels(layers)
+        )
 
     def _stored(self, image: Image) -> Image:
         if self._definition.resampling == "nearest":
-            brought = self._by_size(image, 1.0, lambda layers: layers, _own_pixels).toFloat()
+            brought = self._own(image).toFloat()
         else:
             smooth = self._by_size(image, WIDEST_BILINEAR, _bilinear, self._mean)
             brought = smooth.add(0.5).floor()  # halves up, as `cube.resample` does
@@ -216,11 +222,6 @@ def _any_of(conditions: Sequence[Image]) -> Image:
 def _bilinear(layers: Image) -> Image:
     # floating point beforehand: a mean of whole numbers is not to be one before we round it
     return layers.toFloat().resample("bilinear")
-
-
-def _own_pixels(layers: Image, _: int) -> Image:
-    """Keep Earth Engine from taking a coarser level of its pyramid."""
-    return layers.reproject(layers.projection())
 
 
 def _day(scene: Scene) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from shapely.geometry import shape
 
 from cube.earthengine.library import ee
-from cube.earthengine.reduce import each
+from cube.earthengine.reduce import each, own_pixels
 
 _MOST_SAMPLES = 250_000
 """Places of an area at which a band is looked at."""
@@ -60,23 +60,18 @@ def cloud_told(images: Sequence[str], area: Mapping[str, Any]) -> Any:
 
     def told(image: Any) -> Any:
         image = ee.Image(image)
-        scl = _own_pixels(image.select(["SCL"]))
+        scl = own_pixels(image.select(["SCL"]))
         is_seen = scl.gt(0)
         is_cloud = scl.eq(8).Or(scl.eq(9)).updateMask(is_seen).rename(["cloud"])
         # a second band of one name gets another name, so what the image itself has is taken
         nothing = ee.Image.constant(0).toUint16().rename(["QA60"])
         whole = image.addBands(nothing).select(["QA60"]).unmask(0, False)
-        qa60 = _own_pixels(whole).updateMask(is_seen)
+        qa60 = own_pixels(whole).updateMask(is_seen)
         greatest = qa60.reduceRegion(reducer=ee.Reducer.max(), **where).get("QA60")
         share = is_cloud.reduceRegion(reducer=ee.Reducer.mean(), **where).get("cloud")
         return ee.List([greatest, share])
 
     return each(ee.List([ee.Image.load(name) for name in images]), told)
-
-
-def _own_pixels(layer: Any) -> Any:
-    """Keep Earth Engine from taking a coarser level of its pyramid."""
-    return layer.reproject(layer.projection())
 
 
 def _geometry(area: Mapping[str, Any]) -> Any:

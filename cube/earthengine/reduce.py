@@ -21,6 +21,11 @@ def each(things: Any, make: Callable[[Any], Any]) -> Any:
     return things.map(lambda one: make(one))
 
 
+def own_pixels(layers: Image) -> Image:
+    """Keep Earth Engine from taking a coarser level of its pyramid."""
+    return layers.reproject(layers.projection())
+
+
 def _median(looks: Any, bands: tuple[str, ...], clear: Image, number: int) -> Image:
     # exact: Earth Engine makes a histogram only of more than `maxRaw` values
     return looks.select(list(bands)).reduce(ee.Reducer.median(maxRaw=number + 1))

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -705,8 +706,16 @@ def test_imported_samples_are_never_overwritten(
         words = ("--set", f"outputs.folder='{folder}'", "--set", "sampling.max_per_class=5")
         code, _, complaint = command("sample", truth / "recipe.toml", *words)
         assert code == 2
-        assert "in place of those that reference.samples names" in complaint
+        assert "holds an import, whose samples a run would replace" in complaint
     assert content(truth / "samples.zarr") == before
+    # nor are samples without an import round them
+    shutil.copytree(truth / "samples.zarr", tmp_path / "alone" / "samples.zarr")
+    words = ("--set", f"outputs.folder='{tmp_path / 'alone'}'", "--set", "sampling.max_per_class=5")
+    words += ("--set", f"reference.samples='{tmp_path / 'alone' / 'samples.zarr'}'")
+    code, _, complaint = command("sample", truth / "recipe.toml", *words)
+    assert code == 2
+    assert "in place of those that reference.samples names" in complaint
+    assert content(tmp_path / "alone" / "samples.zarr") == before
 
 
 def test_samples_are_taken_again_when_they_or_the_recipe_change(
