@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from cube.earthengine.library import ee, httplib2
+from cube.earthengine.installed import ee, httplib2
 
 _PROJECT = "project-of-the-session"
 """What the client is told; the transport puts the session's project in its place."""

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from cube.earthengine.access import Access, check_project, is_google
 from cube.earthengine.errors import PassingError
-from cube.earthengine.library import ee, google
+from cube.earthengine.installed import ee, google
 from cube.errors import InputError
 
 KEY_VARIABLE = "EARTHENGINE_SERVICE_ACCOUNT_KEY"

@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from cube.bands import BANDS, NODATA, STORED_MAX
 from cube.earthengine.composite import COUNTS, Definition
-from cube.earthengine.library import ee
+from cube.earthengine.installed import ee
 from cube.earthengine.reduce import RANK, REDUCED, each, half_even, own_pixels
 from cube.earthengine.requests import grid_of
 from cube.errors import InputError

@@ -7,7 +7,7 @@ from typing import Any
 
 from shapely.geometry import shape
 
-from cube.earthengine.library import ee
+from cube.earthengine.installed import ee
 from cube.earthengine.reduce import each, own_pixels
 
 _MOST_SAMPLES = 250_000

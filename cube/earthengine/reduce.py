@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cube.earthengine.composite import Method
-from cube.earthengine.library import ee
+from cube.earthengine.installed import ee
 
 RANK = "rank"
 """Band of a look: its place among the looks by time, from 0."""

@@ -24,7 +24,7 @@ from cube.earthengine.exports import (
     check_request_id,
     export_request,
 )
-from cube.earthengine.library import ee
+from cube.earthengine.installed import ee
 from cube.earthengine.pixels import pixel_request, read_pixels
 from cube.earthengine.requests import SMALLEST_SIDE, Part, parts_of, pixels_of, quarters
 from cube.earthengine.sizes import Sizes
