@@ -15,7 +15,8 @@ from cube.periods import stored_times
 from cube.zarrstore import read_attributes
 
 _SAMPLES_PER_CHUNK = 8192
-_VARIABLES = ("reflectance", "clear_count", "label", "group", "block", "row", "column", "period")
+_VARIABLES = ("reflectance", "label", "group", "block", "period")
+"""What samples have at least; those of a cube have `clear_count`, rows, columns and coordinates too."""
 
 
 def write_samples(path: Path, samples: xr.Dataset) -> None:

@@ -4,16 +4,20 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64, Integer
+from jaxtyping import Float32, Float64, Int64, Integer
 
 from model.errors import SampleError
-from model.features import FeatureSet
+from model.features import BANDS, FeatureSet
 from model.periods import calendar_positions
 
 LARGEST_VALUE = 4.0
-"""Nothing physical lies beyond: stored values end at 3.2767. More is a fill value or raw counts."""
+"""No reflectance lies beyond: stored values end at 3.2767. More is a fill value or raw counts."""
+
+_OPTIONAL = ("place", "region", "year", "share")
+"""Fields that samples may lack."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,10 +38,19 @@ class Samples:
     """The label unit (point, polygon, stand) a sample was drawn from."""
     block: Int64[np.ndarray, "sample"]
     """The square of the spatial grid a sample lies in."""
+    place: Float64[np.ndarray, "sample 2"] | None = None
+    """Easting and northing in metres; None where samples have no coordinates."""
+    region: Int64[np.ndarray, "sample"] | None = None
+    """What `leave one region out` leaves out; None where samples have no regions."""
+    year: Int64[np.ndarray, "sample"] | None = None
+    """The year a sequence begins in; None where all are of one cube."""
+    share: Float32[np.ndarray, "sample class"] | None = None
+    """Soft labels: share of each class in a mixed plot, rows sum to 1; `label` is the largest.
+    None where every sample is of one class."""
 
     def __post_init__(self) -> None:
         count = len(self.reflectance)
-        for name in ("label", "group", "block"):
+        for name in ("label", "group", "block", *self._optional):
             if len(getattr(self, name)) != count:
                 found = len(getattr(self, name))
                 raise SampleError(f"{count} sequences but {found} values of {name!r}")
@@ -58,11 +71,36 @@ class Samples:
             calendar_positions(self.periods)
         except ValueError as error:
             raise SampleError(str(error)) from None
+        self._refuse_wrong_shares()
         self._refuse_unphysical()
 
+    @property
+    def _optional(self) -> tuple[str, ...]:
+        """The optional fields that these samples have."""
+        return tuple(name for name in _OPTIONAL if getattr(self, name) is not None)
+
+    def _refuse_wrong_shares(self) -> None:
+        if self.share is None or not len(self):
+            return
+        if self.share.shape[1] != len(self.classes):
+            raise SampleError(
+                f"shares of {self.share.shape[1]} classes for {len(self.classes)} classes"
+            )
+        is_wrong = ~((self.share >= 0).all(axis=1) & (np.abs(self.share.sum(axis=1) - 1) < 1e-3))
+        if is_wrong.any():
+            first = int(np.flatnonzero(is_wrong)[0])
+            raise SampleError(
+                f"{int(is_wrong.sum())} samples have shares that are negative or do not sum to 1, "
+                f"first sample {first}: {self.share[first].tolist()!r}"
+            )
+
     def _refuse_unphysical(self) -> None:
+        # other sensors' bands have units of their own, and only infinity is wrong in all of them
+        largest = [
+            LARGEST_VALUE if band in BANDS else np.finfo(np.float32).max for band in self.bands
+        ]
         with np.errstate(invalid="ignore"):
-            bad = np.abs(self.reflectance) > LARGEST_VALUE  # infinite too, NaN not
+            bad = np.abs(self.reflectance) > np.array(largest, np.float32)  # infinite too, NaN not
         if not bad.any():
             return
         sample, time, band = (int(index) for index in np.argwhere(bad)[0])
@@ -83,6 +121,10 @@ class Samples:
         group: Integer[np.ndarray, "sample"],
         block: Integer[np.ndarray, "sample"],
         classes: Sequence[str] | None = None,
+        place: Float64[np.ndarray, "sample 2"] | None = None,
+        region: Integer[np.ndarray, "sample"] | None = None,
+        year: Integer[np.ndarray, "sample"] | None = None,
+        share: Float32[np.ndarray, "sample class"] | None = None,
     ) -> "Samples":
         """Build samples from class names.
 
@@ -106,6 +148,10 @@ class Samples:
             classes=known,
             group=group.astype(np.int64),
             block=block.astype(np.int64),
+            place=place,
+            region=None if region is None else region.astype(np.int64),
+            year=None if year is None else year.astype(np.int64),
+            share=share,
         )
 
     def __len__(self) -> int:
@@ -113,13 +159,9 @@ class Samples:
 
     def take(self, index: Int64[np.ndarray, "chosen"]) -> "Samples":
         """Return the samples at `index`, in that order."""
-        return replace(
-            self,
-            reflectance=self.reflectance[index],
-            label=self.label[index],
-            group=self.group[index],
-            block=self.block[index],
-        )
+        names = ("reflectance", "label", "group", "block", *self._optional)
+        chosen: dict[str, Any] = {name: getattr(self, name)[index] for name in names}
+        return replace(self, **chosen)
 
     def with_clear_periods(self, features: FeatureSet, *, at_least: int = 1) -> "Samples":
         """Return the samples that have `at_least` so many clear periods for `features`."""
@@ -141,7 +183,9 @@ class Samples:
         # NaN has many bit patterns; one of them stands for all.
         values = np.where(np.isnan(self.reflectance), np.float32(np.nan), self.reflectance)
         digest.update(repr(values.shape).encode())
-        for array in (values, self.label, self.group, self.block):
+        optional = [getattr(self, name) for name in self._optional]
+        digest.update("\x1f".join(self._optional).encode())
+        for array in (values, self.label, self.group, self.block, *optional):
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
             digest.update(np.ascontiguousarray(little).tobytes())
         return digest.hexdigest()
