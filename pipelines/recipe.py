@@ -4,7 +4,7 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -23,10 +23,11 @@ from pipelines.recipe_cube import (
 )
 from pipelines.recipe_model import (
     ClusterSection,
+    LearningRecipe,
     MapSection,
-    OutputsSection,
     ReferenceSection,
     SamplingSection,
+    SeriesRecipe,
     TrainingSection,
 )
 from pipelines.recipe_values import BandName, Section
@@ -36,12 +37,15 @@ __all__ = [
     "CompositeSection",
     "EarthEngineSection",
     "ExportSection",
+    "LearningRecipe",
     "Recipe",
     "ReferenceSection",
     "SamplingSection",
+    "SeriesRecipe",
     "StacSection",
     "StackSection",
     "TrainingSection",
+    "read_any_recipe",
     "read_recipe",
 ]
 
@@ -58,23 +62,17 @@ SERVER_METHODS = ("median", "mean", "medoid")
 DEFAULT_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 
 
-class Recipe(Section):
+class Recipe(LearningRecipe):
     """One run from scenes to a map; a recipe without `reference` ends with the cube."""
 
-    name: str = Field(min_length=1, max_length=100)
-    """Title of the map."""
     months: MonthsSection
     source: Annotated[StacSection | EarthEngineSection | StackSection, Field(discriminator="kind")]
-    outputs: OutputsSection
     area: AreaSection | None = None
     grid: GridSection = GridSection()
     bands: Annotated[tuple[BandName, ...], Field(min_length=1)] = DEFAULT_BANDS
     mask: MaskSection = MaskSection()
     composite: CompositeSection = CompositeSection()
     gaps: GapsSection | None = None
-    reference: ReferenceSection | None = None
-    sampling: SamplingSection = SamplingSection()
-    training: TrainingSection = TrainingSection()
     map: MapSection = MapSection()
     cluster: ClusterSection = ClusterSection()
 
@@ -126,6 +124,30 @@ def read_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     Paths in the recipe are taken from the recipe's folder. Raises `InputError`, naming the key,
     what was found and what is expected.
     """
+    return _validated(Recipe, _table(path, overrides), path)
+
+
+def read_any_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe | SeriesRecipe:
+    """Read a recipe as `read_recipe` does, or one of samples that need no cube: without `source`."""
+    table = _table(path, overrides)
+    reference = table.get("reference")
+    takes_samples = isinstance(reference, dict) and "samples" in reference
+    if takes_samples and "source" not in table:
+        return _validated(SeriesRecipe, table, path)
+    return _validated(Recipe, table, path)
+
+
+_AnyRecipe = TypeVar("_AnyRecipe", Recipe, SeriesRecipe)
+
+
+def _validated(kind: type[_AnyRecipe], table: dict[str, Any], path: Path) -> _AnyRecipe:
+    try:
+        return kind.model_validate(table, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        raise InputError(f"recipe {str(path)!r}: {_first_error(error)}") from error
+
+
+def _table(path: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -138,10 +160,7 @@ def read_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
         raise InputError(f"recipe {str(path)!r} is not TOML: {error}") from error
     for override in overrides:
         _override(table, override)
-    try:
-        return Recipe.model_validate(table, context={"folder": path.absolute().parent})
-    except ValidationError as error:
-        raise InputError(f"recipe {str(path)!r}: {_first_error(error)}") from error
+    return table
 
 
 def _override(table: dict[str, Any], text: str) -> None:

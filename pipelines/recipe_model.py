@@ -1,11 +1,11 @@
 """The sections of a recipe that decide what follows the cube: labels, classifier, map, and where."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipelines.recipe_values import AnyPath, ExistingPath, Flag, Number, Section, Whole
+from pipelines.recipe_values import AnyPath, BlockSize, ExistingPath, Flag, Number, Section, Whole
 
 
 def _store(path: Path) -> Path:
@@ -18,7 +18,11 @@ def _store(path: Path) -> Path:
 
 StorePath = Annotated[AnyPath, AfterValidator(_store)]
 
-_OF_SAMPLES = ("samples", "classes", "drop", "colours")
+BaselineName = Literal["lda", "logistic regression", "random forest", "gradient boosting", "mlp"]
+BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
+"""Simple models by name."""
+
+_OF_SAMPLES = ("samples", "classes", "drop", "colours", "legend", "decisions")
 """Keys of `[reference]` that go with samples; the others say how a file is read."""
 
 
@@ -34,6 +38,10 @@ class ReferenceSection(Section):
     """Column with the class."""
     group_column: str | None = None
     """Column that says which labels belong together (a stand, a plot); by default each feature."""
+    region_column: str | None = None
+    """Column with the region of a label, for scores with whole regions left out."""
+    share_columns: dict[str, str] = Field(default_factory=dict)
+    """Mixed plots: column with a class's share, to the class; in place of `class_column`."""
     x_column: str | None = None
     """CSV: column with the x coordinate or longitude."""
     y_column: str | None = None
@@ -56,6 +64,10 @@ class ReferenceSection(Section):
         default_factory=dict
     )
     """Map colours by class, "#rrggbb"."""
+    legend: dict[str, str] = Field(default_factory=dict)
+    """What lies above a class, and above that: { larch_JP = "larch", larch = "conifers" }."""
+    decisions: ExistingPath | None = None
+    """What `canopycube label-doctor` was told of doubtful labels: labels kept, changed, dropped."""
     erode: Number = Field(default=0.0, ge=0)
     """Metres taken off polygons from their edge."""
 
@@ -64,7 +76,9 @@ class ReferenceSection(Section):
         if (self.file is None) == (self.samples is None):
             raise ValueError("give either file or samples")
         if self.samples is not None and (odd := self.model_fields_set - set(_OF_SAMPLES)):
-            raise ValueError(f"{min(odd)} goes with file; samples have classes, drop and colours")
+            raise ValueError(
+                f"{min(odd)} goes with file; samples have {', '.join(_OF_SAMPLES[1:])}"
+            )
         return self
 
 
@@ -81,10 +95,24 @@ class SamplingSection(Section):
     """At most this many samples of a group (a polygon, say)."""
     min_clear_months: Whole = Field(default=1, ge=1)
     """Samples seen in fewer periods are dropped and counted."""
-    block_size: Number = Field(default=1000.0, gt=0)
-    """Edge in metres of the spatial blocks that keep neighbours on one side of a split."""
+    stratify: Literal["none", "group", "block"] = "none"
+    """How a class's samples are drawn: from all of them, or in turn from its groups or blocks."""
+    block_size: BlockSize = 1000.0
+    """Edge in metres of the spatial blocks that keep neighbours on one side of a split; "auto":
+    as far as the cube's own pixels resemble each other."""
     seed: Whole = Field(default=0, ge=0)
     """Seed of every random draw."""
+
+
+class SearchSection(Section):
+    """Settings that are tried out; whole groups are held out to compare them."""
+
+    trials: Whole = Field(default=20, ge=2, le=10_000)
+    """How many settings are tried."""
+    method: Literal["random", "tpe"] = "random"
+    """At random, or led by what went well before (needs optuna)."""
+    ranges: dict[str, list[Number | Whole | Flag | str]] = Field(min_length=1)
+    """Key of `[training]` to the values it may take, or to [lowest, highest] of a number."""
 
 
 class TrainingSection(Section):
@@ -92,16 +120,55 @@ class TrainingSection(Section):
 
     preset: Literal["default", "reference"] = "default"
     """"reference" is the published workflow's network and schedule, for comparison."""
+    model: Literal["network", "auto"] | BaselineName = "network"
+    """What is saved: the network, a simple model, or ("auto") whichever wins with whole blocks or
+    groups held out."""
+    baselines: tuple[BaselineName, ...] = BASELINES
+    """Simple models that are scored beside the network."""
+    architecture: Literal["lstm", "tempcnn", "ltae", "inception"] | None = None
+    """Kind of network."""
     features: tuple[str, ...] | None = None
     """Bands and indices the network sees."""
     hidden: Whole | None = Field(default=None, ge=1)
-    """Width of the LSTM's state."""
-    layers: Whole | None = Field(default=None, ge=1, le=4)
-    """Stacked LSTM layers."""
-    dropout: Number | None = Field(default=None, ge=0, lt=1)
-    """Share of activations dropped while training."""
+    """Width of the network."""
+    layers: Whole | None = Field(default=None, ge=1, le=8)
+    """Layers on top of each other."""
     bidirectional: Flag | None = None
     """Read the year in both directions."""
+    pooling: Literal["last", "mean", "attention"] | None = None
+    """What an LSTM's answer is made of: its last step, or all of them."""
+    layer_norm: Flag | None = None
+    """Normalise what the head is given."""
+    calendar_input: Flag | None = None
+    """Tell the network the day of the year of each step."""
+    members: Whole | None = Field(default=None, ge=1, le=50)
+    """Networks whose probabilities are averaged."""
+    dropout: Number | None = Field(default=None, ge=0, lt=1)
+    """Share of activations dropped between layers while training."""
+    head_dropout: Number | None = Field(default=None, ge=0, lt=1)
+    """Share of activations dropped before the head while training."""
+    month_dropout: Number | None = Field(default=None, ge=0, lt=1)
+    """Chance that a clear period is hidden while training."""
+    shift_days: Number | None = Field(default=None, ge=0)
+    """The season is shifted by up to so many days while training."""
+    noise: Number | None = Field(default=None, ge=0)
+    """Spread of the noise that is added while training, in standard deviations."""
+    mixup: Number | None = Field(default=None, ge=0)
+    """Samples are mixed in pairs while training; 0 does not."""
+    label_smoothing: Number | None = Field(default=None, ge=0, lt=1)
+    """Share of each label that is spread over all classes."""
+    class_weights: Literal["none", "root", "balanced"] | None = None
+    """Weight of rare classes: none, by the root of their rarity, or balanced."""
+    balanced_sampling: Flag | None = None
+    """Draw every class as often as any other."""
+    logit_adjustment: Number | None = Field(default=None, ge=0)
+    """Strength of the adjustment for rare classes (Menon et al. 2021); 0 is none."""
+    focal_gamma: Number | None = Field(default=None, ge=0)
+    """Focus on samples that are hard (Lin et al. 2017); 0 is none."""
+    weight_average: Number | None = Field(default=None, ge=0, lt=1)
+    """Share of the epochs, from the end, whose weights are averaged."""
+    weight_decay: Number | None = Field(default=None, ge=0)
+    """Decoupled weight decay."""
     epochs: Whole | None = Field(default=None, ge=1)
     """Most passes over the samples."""
     patience: Whole | None = Field(default=None, ge=1)
@@ -110,12 +177,24 @@ class TrainingSection(Section):
     """Sequences in one step."""
     learning_rate: Number | None = Field(default=None, gt=0)
     """Step size of the optimiser."""
-    class_weights: Literal["none", "root", "balanced"] | None = None
-    """Weight of rare classes: none, by the root of their rarity, or balanced."""
+    search: SearchSection | None = None
+    """Settings to try out first."""
     folds: Whole = Field(default=5, ge=2, le=20)
     """Parts into which each split divides the samples."""
-    folds_used: Whole = Field(default=1, ge=1)
+    folds_used: Whole = Field(default=5, ge=1)
     """How many of the folds are held out in turn for the scores."""
+    splits: tuple[Literal["region", "year", "knndm"], ...] = ()
+    """More splits beside random, grouped and block ones."""
+    buffer: Number = Field(default=0.0, ge=0)
+    """Metres round held-out blocks in which nothing trains."""
+    audit: Literal["stop", "tell", "off"] = "stop"
+    """What follows from severe faults of the samples: no training, or a line that says so."""
+    audit_allow: tuple[str, ...] = ()
+    """Codes of severe faults that do not stop."""
+    coverage: Number = Field(default=0.9, gt=0.5, lt=1)
+    """Share of samples whose set of likely classes shall hold the true one."""
+    onnx: Flag = False
+    """Write the network as ONNX, too (needs the optional group `onnx`)."""
     seed: Whole = Field(default=0, ge=0)
     """Seed of weights, batches and splits."""
     threads: Whole | None = Field(default=None, ge=1)
@@ -152,4 +231,28 @@ class ClusterSection(Section):
     def _has_address(self) -> "ClusterSection":
         if (self.kind == "scheduler") != (self.address is not None):
             raise ValueError("address goes with kind = 'scheduler', and only with it")
+        return self
+
+
+class LearningRecipe(Section):
+    """What samples, audit and training need of a recipe."""
+
+    name: str = Field(min_length=1, max_length=100)
+    """Title of the map."""
+    outputs: OutputsSection
+    reference: ReferenceSection | None = None
+    sampling: SamplingSection = SamplingSection()
+    training: TrainingSection = TrainingSection()
+
+
+class SeriesRecipe(LearningRecipe):
+    """Labelled series without a cube: they can be audited, trained on and scored."""
+
+    @model_validator(mode="after")
+    def _has_samples(self) -> "SeriesRecipe":
+        if self.reference is None or self.reference.samples is None:
+            raise ValueError(
+                "source is missing; without one there is no cube, and reference.samples must name "
+                "what `canopycube import-table` made"
+            )
         return self

@@ -1,5 +1,6 @@
 """A value of a recipe in, the same value checked out: the kinds of value that sections are made of."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,6 +30,15 @@ def _step(value: object) -> object:
         raise ValueError(
             f"found {value!r:.40}; expected {', '.join(map(repr, STEPS))} or a whole number of "
             "days 1..366"
+        )
+    return value
+
+
+def _block_size(value: object) -> object:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (is_number and math.isfinite(float(value)) and float(value) > 0):  # type: ignore[arg-type]
+        raise ValueError(
+            f"found {value!r:.40}; expected a finite number of metres above 0, or 'auto'"
         )
     return value
 
@@ -74,6 +84,7 @@ MonthText = Annotated[Period, BeforeValidator(_month)]
 StepText = Annotated[
     Literal["month", "half-month", "season", "acquisition"] | int, BeforeValidator(_step)
 ]
+BlockSize = Annotated[float | Literal["auto"], BeforeValidator(_block_size)]
 BandName = Annotated[str, AfterValidator(canonical_band)]
 AnyPath = Annotated[Path, AfterValidator(_rooted)]
 RootedText = Annotated[str, AfterValidator(_rooted_text)]

@@ -221,7 +221,7 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
     [
         (b"name = ", "is not TOML"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (b"", "name, months, source, outputs: missing; must be given"),
+        (b"", "name, outputs, months, source: missing; must be given"),
     ],
 )
 def test_what_is_no_recipe_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
