@@ -4,74 +4,34 @@ import csv
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyogrio
 import shapely
-from jaxtyping import Shaped
+from jaxtyping import Float32, Shaped
 from odc.geo.crs import CRS
 
 from cube.errors import InputError
 from cube.grid import LON_LAT, parse_crs
+from cube.labeloptions import ReferenceOptions
+
+__all__ = [
+    "TABLE_SUFFIXES",
+    "LabelledShapes",
+    "ReferenceOptions",
+    "file_crs",
+    "label_text",
+    "read_shapes",
+]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 """Files read as a table of points."""
 
 _COORDINATE_COLUMNS = (("lon", "lat"), ("longitude", "latitude"), ("x", "y"))
 _DELIMITERS = ",;\t|"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReferenceOptions:
-    """Where the ground truth lies and how it is read."""
-
-    file: Path
-    """Points (CSV, GeoPackage, GeoJSON, Shapefile, …), polygons, or a label raster."""
-    class_column: str = "class"
-    """Column that holds the class (tables and vector files)."""
-    group_column: str | None = None
-    """Column that holds the label unit (stand, plot, …); without it each shape is a group."""
-    x_column: str | None = None
-    """CSV column of the easting or longitude; without it lon, longitude or x."""
-    y_column: str | None = None
-    """CSV column of the northing or latitude; without it lat, latitude or y."""
-    crs: str | None = None
-    """CRS of a CSV (default EPSG:4326) or of a file that carries none."""
-    layer: str | None = None
-    """Layer of a vector file that has several."""
-    classes: Mapping[str, str] = field(default_factory=dict)
-    """Label to class, to keep, rename and merge; if given, labels not in it are dropped."""
-    drop: frozenset[str] = frozenset()
-    """Labels to leave out (as the file spells them)."""
-    patch: int = 1
-    """Cells along the edge of the square taken round a point; 2 takes the four nearest cells."""
-    erode: int | float = 0
-    """Metres (units of the cube's CRS) taken off a polygon's edge, where pixels are mixed."""
-    band: int = 1
-    """Band of a label raster, from 1."""
-    variable: str | None = None
-    """Variable of a NetCDF label raster that has several."""
-    class_names: Mapping[int, str] = field(default_factory=dict)
-    """Raster value to label; a value not in it is labelled by its number."""
-    nodata: int | float | None = None
-    """Raster value that means "no label", beside the one the file declares."""
-    every: int = 1
-    """Take every n-th row and column of the cells in polygons or a label raster: a systematic
-    sample."""
-
-    def __post_init__(self) -> None:
-        for name in ("patch", "band", "every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"reference {name} = {getattr(self, name)!r}; expected 1 or more")
-        if not (math.isfinite(self.erode) and self.erode >= 0):
-            raise InputError(f"reference erode = {self.erode!r}; expected 0 or more metres")
-        if blank := [label for label, name in self.classes.items() if not name.strip()]:
-            raise InputError(f"reference classes gives {blank[0]!r} a blank name; use drop for it")
-        if (self.x_column is None) != (self.y_column is None):
-            raise InputError("reference x_column and y_column go together; give both or neither")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +46,11 @@ class LabelledShapes:
     """Label of each shape, trimmed and in Unicode form NFC; "" where blank."""
     groups: tuple[str, ...]
     """Label unit of each shape; `#n` for the n-th shape of the file where none is given."""
+    regions: tuple[str, ...] | None = None
+    """Region of each shape, "" where blank; None where no column was asked for."""
+    shares: Float32[np.ndarray, "shape class"] | None = None
+    """Share of each of `ReferenceOptions.share_classes`, rows sum to 1, or to 0 where all are
+    blank; None where labels are whole."""
 
 
 def read_shapes(options: ReferenceOptions) -> LabelledShapes:
@@ -127,20 +92,19 @@ def _require_column(options: ReferenceOptions, wanted: str, columns: Sequence[st
 
 def _read_table(options: ReferenceOptions) -> LabelledShapes:
     numbers, rows, header = _table_rows(options.file)
-    columns = [options.class_column, *_coordinate_columns(options, header)]
-    if options.group_column is not None:
-        columns.append(options.group_column)
-    for name in columns:
+    coordinates = _coordinate_columns(options, header)
+    wanted = [*options.label_columns, *coordinates, *options.unit_columns]
+    for name in wanted:
         _require_column(options, name, header)
-    place = [header.index(name) for name in columns]
+    values = {name: [row[header.index(name)] for row in rows] for name in wanted}
     x, y = (
         np.array(
             [
-                _number(options.file, n, header[at], row[at])
-                for n, row in zip(numbers, rows, strict=True)
+                _number(options.file, n, name, text)
+                for n, text in zip(numbers, values[name], strict=True)
             ]
         )
-        for at in place[1:3]
+        for name in coordinates
     )
     crs = parse_crs(options.crs) if options.crs else LON_LAT
     is_finite = np.isfinite(x) & np.isfinite(y)
@@ -148,12 +112,57 @@ def _read_table(options: ReferenceOptions) -> LabelledShapes:
         _refuse_metres(options, x[is_finite], y[is_finite])
     shapes = np.full(len(rows), None, dtype=object)
     shapes[is_finite] = shapely.points(x[is_finite], y[is_finite])
+    return _labelled(options, shapes, crs, values, [f"line {number}" for number in numbers])
+
+
+def _labelled(
+    options: ReferenceOptions,
+    shapes: Shaped[np.ndarray, " shape"],
+    crs: CRS,
+    values: Mapping[str, Sequence[Any]],
+    places: Sequence[str],
+) -> LabelledShapes:
+    """Return shapes with what the columns `values` say of them; `places` name rows in errors."""
+    shares = _shares(options, values, places) if options.share_columns else None
+    if shares is None:
+        labels = tuple(map(label_text, values[options.class_column]))
+    else:
+        largest = shares.argmax(axis=1).tolist()
+        labels = tuple(
+            options.share_classes[index] if total else ""
+            for index, total in zip(largest, shares.sum(axis=1).tolist(), strict=True)
+        )
+    group, region = options.group_column, options.region_column
     return LabelledShapes(
         shapes=shapes,
         crs=crs,
-        labels=tuple(label_text(row[place[0]]) for row in rows),
-        groups=_group_texts(row[place[3]] if len(place) > 3 else None for row in rows),
+        labels=labels,
+        groups=_group_texts(values[group] if group is not None else [None] * len(shapes)),
+        regions=None if region is None else tuple(map(label_text, values[region])),
+        shares=shares,
     )
+
+
+def _shares(
+    options: ReferenceOptions, values: Mapping[str, Sequence[Any]], places: Sequence[str]
+) -> Float32[np.ndarray, "shape class"]:
+    """Return shares normalised to 1; columns of one class are added up."""
+    shares = np.zeros((len(places), len(options.share_classes)))
+    for column, name in options.share_columns.items():
+        for row, (value, at) in enumerate(zip(values[column], places, strict=True)):
+            text = label_text(value)
+            try:
+                share = float(text) if text else 0.0
+            except ValueError:
+                share = math.nan
+            if not (math.isfinite(share) and share >= 0):
+                raise InputError(
+                    f"reference file {str(options.file)!r}, {at}: {column} {text[:40]!r} is no "
+                    "share; expected 0 or more, or blank"
+                )
+            shares[row, options.share_classes.index(name)] += share
+    total = shares.sum(axis=1, keepdims=True)
+    return (shares / np.where(total > 0, total, 1)).astype(np.float32)
 
 
 def _table_rows(path: Path) -> tuple[list[int], list[list[str]], list[str]]:
@@ -223,9 +232,7 @@ def _refuse_metres(options: ReferenceOptions, x: np.ndarray, y: np.ndarray) -> N
 
 def _read_vector(options: ReferenceOptions) -> LabelledShapes:
     path = options.file
-    wanted = [options.class_column]
-    if options.group_column is not None:
-        wanted.append(options.group_column)
+    wanted = list(dict.fromkeys((*options.label_columns, *options.unit_columns)))
     try:
         layer = _layer(options)
         columns = pyogrio.read_info(path, layer=layer)["fields"].tolist()
@@ -244,13 +251,15 @@ def _read_vector(options: ReferenceOptions) -> LabelledShapes:
         ) from error
     if not len(wkb):
         raise InputError(f"reference file {str(path)!r} is empty; expected points or polygons")
-    values = dict(zip(meta["fields"].tolist(), data, strict=True))
-    groups = values[options.group_column] if options.group_column is not None else [None] * len(wkb)
-    return LabelledShapes(
-        shapes=np.asarray(shapely.from_wkb(wkb, on_invalid="ignore"), dtype=object),
-        crs=file_crs(options, meta["crs"]),
-        labels=tuple(map(label_text, values[options.class_column])),
-        groups=_group_texts(groups),
+    values = {
+        name: list(column) for name, column in zip(meta["fields"].tolist(), data, strict=True)
+    }
+    return _labelled(
+        options,
+        np.asarray(shapely.from_wkb(wkb, on_invalid="ignore"), dtype=object),
+        file_crs(options, meta["crs"]),
+        values,
+        [f"feature {number}" for number in range(1, len(wkb) + 1)],
     )
 
 

@@ -1,16 +1,17 @@
 """Labels in, labelled cells of the cube's grid out: points, polygons or a label raster."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, Float64, Int32, Int64, Shaped
+from jaxtyping import Float32, Float64, Int32, Int64, Shaped
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
-from cube.cells import cell_centres, cells_of_points, cells_of_polygon
+from cube.cells import cell_centres
+from cube.claims import find_claims, is_on_grid, refuse_too_many
 from cube.errors import InputError
 from cube.grid import LON_LAT
 from cube.labelraster import (
@@ -23,8 +24,8 @@ from cube.labels import LabelledShapes, ReferenceOptions, read_shapes
 
 __all__ = ["Reference", "ReferenceOptions", "read_reference"]
 
-_MOST_CELLS = 20_000_000
-"""Cells a reference may have: at some 250 bytes each, 5 GB while it is read."""
+_MOST_NAMED = 5
+"""Polygons that are named among those left out for one reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,19 @@ class Reference:
     patch (see `cube.labelraster.labelled_windows`)."""
     dropped: dict[str, int]
     """What was left out: reason to count."""
+    dropped_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The first few groups of those polygons that were left out: reason to names."""
+    region: Shaped[np.ndarray, " cell"] | None = None
+    """Region of the cell, text; None where no column was asked for."""
+    share: Float32[np.ndarray, "cell class"] | None = None
+    """Share of each of `share_classes`, rows sum to 1 and `label` is the largest; None where labels
+    are whole."""
+    share_classes: tuple[str, ...] = ()
+    """Classes of `share`, sorted."""
 
     def __post_init__(self) -> None:
-        sizes = {self.row.size, self.column.size, self.label.size, self.group.size}
+        parts = (self.row, self.column, self.label, self.group, self.region, self.share)
+        sizes = {len(part) for part in parts if part is not None}
         if len(sizes) != 1:
             raise ValueError(f"reference arrays differ in length: {sorted(sizes)}")
         height, width = self.geobox.shape
@@ -82,7 +93,9 @@ def read_reference(options: ReferenceOptions, geobox: GeoBox) -> Reference:
     A point labels the cell that contains it (or the `patch` round it), a polygon the cells whose
     centre lies inside it, a raster the cells whose centre lies in one of its labelled pixels.
     A cell claimed twice by one class counts once, for the first shape of the file; a cell claimed
-    by different classes is dropped. `Reference.dropped` counts all that was left out.
+    by different classes is dropped. `Reference.dropped` counts all that was left out; polygons
+    smaller than a cell and those that erosion leaves nothing of are counted apart, and the first
+    few named.
 
     Raises `InputError` if the file is missing or unreadable, lacks a column, a layer or a CRS, if
     `classes` or `drop` name a label that no shape has, if no label is left on the grid, or if more
@@ -91,6 +104,11 @@ def read_reference(options: ReferenceOptions, geobox: GeoBox) -> Reference:
     if not options.file.is_file():
         raise InputError(f"reference file {str(options.file)!r} does not exist")
     if options.file.suffix.lower() in (*RASTER_SUFFIXES, *NETCDF_SUFFIXES):
+        if options.region_column is not None or options.share_columns:
+            raise InputError(
+                f"reference file {str(options.file)!r} is a label raster, which has no columns; "
+                "region_column and share_columns go with tables and vector files"
+            )
         return _reference_of_raster(options, geobox)
     return _reference_of_shapes(options, geobox)
 
@@ -114,17 +132,37 @@ def _reference_of_shapes(options: ReferenceOptions, geobox: GeoBox) -> Reference
     chosen = np.flatnonzero(is_kept)
     if not chosen.size:
         raise InputError(_nothing_left(options, dropped))
+    _refuse_blank_regions(options, read, chosen)
     shapes = _project(read, chosen, geobox)
-    cell, owner = _claims(options, geobox, shapes, types[chosen], dropped)
+    claims = find_claims(options, geobox, shapes)
+    cell, owner = claims.cell, claims.owner
+    dropped.update(claims.dropped)
     if not cell.size:
         raise InputError(
             _all_outside(options, geobox, shapely.total_bounds(read.shapes[chosen]), read.crs)
-            if not _is_on_grid(geobox, shapes).any()
+            if not is_on_grid(geobox, shapes).any()
             else _nothing_left(options, dropped)
         )
-    names = np.array([class_of[read.labels[n]] or "" for n in chosen])
+    label = np.array([class_of[read.labels[n]] or "" for n in chosen])[owner]
+    first = _settle(cell, label, dropped, options)
+    shape = owner[first]
     groups = np.array([read.groups[n] for n in chosen])
-    return _settle(geobox, cell, names[owner], groups[owner], dropped, options)
+    width = geobox.shape[1]
+    return Reference(
+        geobox=geobox,
+        row=(cell[first] // width).astype(np.int32),
+        column=(cell[first] % width).astype(np.int32),
+        label=label[first],
+        group=groups[shape],
+        dropped=_counted(dropped),
+        dropped_names={
+            reason: tuple(groups[lost[:_MOST_NAMED]].tolist())
+            for reason, lost in claims.lost.items()
+        },
+        region=None if read.regions is None else np.array([read.regions[n] for n in chosen])[shape],
+        share=None if read.shares is None else read.shares[chosen][shape],
+        share_classes=options.share_classes,
+    )
 
 
 def _reference_of_raster(options: ReferenceOptions, geobox: GeoBox) -> Reference:
@@ -141,7 +179,7 @@ def _reference_of_raster(options: ReferenceOptions, geobox: GeoBox) -> Reference
         is_kept = np.array([bool(name) for name in names], dtype=bool)[which]
         dropped["cells with labels not asked for"] += int((~is_kept).sum())
         cells.append(cell[is_kept])
-        _refuse_too_many(options, sum(part.size for part in cells))
+        refuse_too_many(options, sum(part.size for part in cells))
         labels.append(np.array([name or "" for name in names], dtype=str)[which[is_kept]])
         first, at = np.unique(group[is_kept], return_inverse=True)
         groups.append(
@@ -152,14 +190,33 @@ def _reference_of_raster(options: ReferenceOptions, geobox: GeoBox) -> Reference
             raise InputError(_all_outside(options, geobox, np.array(source.bounds), crs))
     if not sum(part.size for part in cells):
         raise InputError(_nothing_left(options, dropped))
-    return _settle(
-        geobox,
-        np.concatenate(cells),
-        np.concatenate(labels),
-        np.concatenate(groups),
-        dropped,
-        options,
+    cell, label, group = (np.concatenate(parts) for parts in (cells, labels, groups))
+    first = _settle(cell, label, dropped, options)
+    return Reference(
+        geobox=geobox,
+        row=(cell[first] // width).astype(np.int32),
+        column=(cell[first] % width).astype(np.int32),
+        label=label[first],
+        group=group[first],
+        dropped=_counted(dropped),
     )
+
+
+def _counted(dropped: Counter[str]) -> dict[str, int]:
+    return {reason: count for reason, count in dropped.items() if count}
+
+
+def _refuse_blank_regions(
+    options: ReferenceOptions, read: LabelledShapes, chosen: Int64[np.ndarray, " shape"]
+) -> None:
+    if read.regions is None:
+        return
+    if blank := [n for n in chosen.tolist() if not read.regions[n]]:
+        raise InputError(
+            f"reference file {str(options.file)!r}: column {options.region_column!r} is blank for "
+            f"{len(blank)} of {chosen.size} labelled shapes, first shape {blank[0] + 1}; "
+            "give every shape a region"
+        )
 
 
 def _class_of(options: ReferenceOptions, label: str) -> str | None:
@@ -190,73 +247,15 @@ def _project(
     return np.asarray(shapely.transform(read.shapes[chosen], to_grid), dtype=object)
 
 
-def _claims(
-    options: ReferenceOptions,
-    geobox: GeoBox,
-    shapes: Shaped[np.ndarray, " shape"],
-    types: Int32[np.ndarray, " shape"],
-    dropped: Counter[str],
-) -> tuple[Int64[np.ndarray, " claim"], Int64[np.ndarray, " claim"]]:
-    """Return (cell, index of the shape that claims it), counting the shapes that claim none."""
-    is_point = np.isin(types, (0, 4))
-    places, owner = shapely.get_coordinates(shapes[is_point], return_index=True)
-    owner = np.flatnonzero(is_point)[owner]
-    # a coordinate the projection cannot reach comes out infinite: off the grid like any other
-    cell, point, is_on_grid, lost = cells_of_points(
-        geobox, places[:, 0], places[:, 1], patch=options.patch
-    )
-    dropped["points outside the cube"] += int((~is_on_grid).sum())
-    dropped["patch cells outside the cube"] += lost
-    cells, owners = [cell], [owner[point].astype(np.int64)]
-    claimed = cell.size
-    is_near = ~is_point & _is_on_grid(geobox, shapes)
-    dropped["polygons outside the cube"] += int((~is_point & ~is_near).sum())
-    for index in np.flatnonzero(is_near):
-        polygon = shapes[index]
-        polygon = polygon if polygon.is_valid else shapely.make_valid(polygon)
-        polygon = polygon.buffer(-options.erode) if options.erode else polygon
-        inside = (
-            cells_of_polygon(geobox, polygon) if not polygon.is_empty else np.empty(0, np.int64)
-        )
-        dropped["polygons without a cell centre inside"] += not inside.size
-        row, column = np.divmod(inside, geobox.shape[1])
-        inside = inside[(row % options.every == 0) & (column % options.every == 0)]
-        cells.append(inside)
-        owners.append(np.full(inside.size, index, dtype=np.int64))
-        claimed += inside.size
-        _refuse_too_many(options, claimed)
-    owner = np.concatenate(owners)
-    order = np.argsort(owner, kind="stable")  # as in the file, points and polygons mixed
-    return np.concatenate(cells)[order], owner[order]
-
-
-def _refuse_too_many(options: ReferenceOptions, cells: int) -> None:
-    if cells > _MOST_CELLS:
-        raise InputError(
-            f"reference file {str(options.file)!r} labels more than {_MOST_CELLS:,} cells of the cube; "
-            f"take a systematic sample of them with every = {options.every * 10} (now {options.every})"
-        )
-
-
-def _is_on_grid(geobox: GeoBox, shapes: Shaped[np.ndarray, " shape"]) -> Bool[np.ndarray, " shape"]:
-    """Return which shapes touch the grid; one that could not be projected has infinite bounds."""
-    is_finite = np.isfinite(shapely.bounds(shapes)).all(axis=1)
-    is_on_grid: Bool[np.ndarray, " shape"] = np.zeros(len(shapes), dtype=bool)
-    is_on_grid[is_finite] = shapely.intersects(geobox.extent.geom, shapes[is_finite])
-    return is_on_grid
-
-
 def _settle(
-    geobox: GeoBox,
     cell: Int64[np.ndarray, " claim"],
     label: Shaped[np.ndarray, " claim"],
-    group: Shaped[np.ndarray, " claim"],
     dropped: Counter[str],
     options: ReferenceOptions,
-) -> Reference:
-    """Let each cell be claimed by one class: one entry a cell, in order of row and column."""
+) -> Int64[np.ndarray, " cell"]:
+    """Let each cell be claimed by one class; return its first claim, in order of row and column."""
     order = np.argsort(cell, kind="stable")  # the first shape of the file stays first
-    cell, label, group = cell[order], label[order], group[order]
+    cell, label = cell[order], label[order]
     start = np.flatnonzero(np.diff(cell, prepend=-1))
     code = np.unique(label, return_inverse=True)[1]
     is_agreed = np.minimum.reduceat(code, start) == np.maximum.reduceat(code, start)
@@ -266,15 +265,7 @@ def _settle(
     first = start[is_agreed]
     if not first.size:
         raise InputError(_nothing_left(options, dropped))
-    width = geobox.shape[1]
-    return Reference(
-        geobox=geobox,
-        row=(cell[first] // width).astype(np.int32),
-        column=(cell[first] % width).astype(np.int32),
-        label=label[first],
-        group=group[first],
-        dropped={reason: count for reason, count in dropped.items() if count},
-    )
+    return np.asarray(order[first])
 
 
 def _nothing_left(options: ReferenceOptions, dropped: Counter[str]) -> str:

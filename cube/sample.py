@@ -2,18 +2,18 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import xarray as xr
-import zarr
-from jaxtyping import Bool, Float32, Int64, Shaped, UInt16
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt16
 from pyproj import Transformer
 
 from cube.cells import cell_centres
+from cube.chunkreads import Run, read_cells, read_in_turn
 from cube.errors import InputError
 from cube.grid import LON_LAT
 from cube.ledger import fingerprint
@@ -22,7 +22,8 @@ from cube.spec import CubeSpec
 from cube.store import decode, read_spec
 from cube.zarrstore import SCHEMA
 
-_READ_BYTES = 64 * 2**20
+Stratify = Literal["none", "group", "block"]
+"""What samples of a class are dealt over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,9 @@ class SampleOptions:
     """Metres along the edge of a spatial block, in the CRS of the cube. A kilometre is longer than
     most stands and parcels, so a block seldom shares one with its neighbour, and still leaves
     some 12,000 blocks on a Sentinel-2 tile; smaller sites need smaller blocks."""
+    stratify: Stratify = "none"
+    """What a class's `max_per_class` is drawn from: `none` its cells, so that large stands give
+    most; `group` or `block` each of its groups or blocks in turn, so that all are seen alike."""
     seed: int = 0
     """Decides which samples are left out; the same seed leaves out the same ones."""
 
@@ -63,18 +67,21 @@ def draw_samples(
     options: SampleOptions | None = None,
     *,
     tile_digests: Mapping[str, str] | None = None,
+    run: Run = read_in_turn,
 ) -> xr.Dataset:
     """Return the time series of the labelled cells of a cube, in memory.
 
     `reflectance (sample, time, band)` is float32, physical, NaN where no look was clear;
     `clear_count (sample, time)` uint16. Each sample has `label`, `group`, `block` (text), `row`,
-    `column`, `x`, `y` (CRS of the cube), `lon`, `lat`. Samples are ordered by row and column
+    `column`, `x`, `y` (CRS of the cube), `lon`, `lat`, `year` (of the first period); `region` (text)
+    and `share (sample, class)` where the reference has them. Samples are ordered by row and column
     whatever the chunks of the cube are. Every period of the cube is there: none is shifted,
     filled or left out. `tile_digests` (tile id to digest of its data, from the ledger) enter the
     hash of the cube in `attrs["canopycube"]["cube"]`.
 
     First the clear counts of all labelled cells are read, then the reflectance of those chosen;
-    each stored chunk at most once, with one chunk (up to 64 MiB of its periods) in memory.
+    each stored chunk at most once, with one chunk (up to 64 MiB of its periods) in memory. `run`
+    does the reads, one a chunk: in turn, or as tasks of a cluster; the samples are the same.
 
     Raises `InputError` if there is no cube, the reference is on another grid, no sample is left,
     or fewer than two classes are.
@@ -90,23 +97,24 @@ def draw_samples(
     row, column = (part[order].astype(np.int64) for part in (reference.row, reference.column))
     label, group = (part[order].astype(str) for part in (reference.label, reference.group))
 
-    group_of_arrays = zarr.open_group(cube_path, mode="r")
-    clear_count = np.zeros((row.size, len(spec.periods)), dtype=np.uint16)
-    for at, block in _cells_by_chunk(_stored(group_of_arrays, "clear_count"), spec, row, column):
-        clear_count[at] = block.T  # (sample, time)
+    clear_count = read_cells(cube_path, spec, "clear_count", row, column, run=run)  # (cell, time)
     is_clear = (clear_count > 0).sum(axis=1) >= options.min_clear_months
-    is_chosen = is_clear & thinned(label, group, is_clear, options)
+    block = None
+    if options.stratify == "block":
+        x, y = cell_centres(spec.geobox, row, column)
+        block = _block_numbers(x, y, options.block_size)
+    is_chosen = is_clear & thinned(label, group, is_clear, options, block=block)
     dropped = Counter(reference.dropped)
     dropped["cells with too few clear periods"] = int((~is_clear).sum())
     dropped["cells beyond the most per group or class"] = int((is_clear & ~is_chosen).sum())
     dropped = Counter({reason: count for reason, count in dropped.items() if count})
-    row, column, label, group = (part[is_chosen] for part in (row, column, label, group))
-    refuse_too_few(label, dropped, options)
+    refuse_too_few(label[is_chosen], dropped, options)
 
-    reflectance = np.empty((row.size, len(spec.periods), len(spec.bands)), dtype=np.float32)
-    for at, block in _cells_by_chunk(_stored(group_of_arrays, "reflectance"), spec, row, column):
-        reflectance[at] = decode(block.transpose(2, 0, 1))  # (sample, time, band)
-    return samples_dataset(
+    chosen = order[is_chosen]
+    row, column, label, group = (part[is_chosen] for part in (row, column, label, group))
+    stored = read_cells(cube_path, spec, "reflectance", row, column, run=run)
+    reflectance = decode(stored)  # (sample, time, band)
+    drawn = samples_dataset(
         spec,
         reflectance=reflectance,
         clear_count=clear_count[is_chosen],
@@ -122,39 +130,35 @@ def draw_samples(
             "bands": list(spec.bands),
             "periods": [str(period) for period in spec.periods],
             "dropped": dict(dropped),
+            "dropped_names": {why: list(names) for why, names in reference.dropped_names.items()},
             "options": asdict(options),
         },
     )
+    return _with_units(drawn, reference, chosen, year=_year(spec))
 
 
-def _stored(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    array = group[name]
-    assert isinstance(array, zarr.Array)  # read_spec has vouched for the cube
-    return array
+def _year(spec: CubeSpec) -> int:
+    return int(spec.periods[0].start.astype("datetime64[Y]").astype(int)) + 1970
 
 
-def _cells_by_chunk(
-    array: zarr.Array[Any],
-    spec: CubeSpec,
-    row: Int64[np.ndarray, " cell"],
-    column: Int64[np.ndarray, " cell"],
-) -> Iterator[tuple[Int64[np.ndarray, " part"], np.ndarray]]:
-    """Yield (indices of cells, their values (time, …, cell)) for each stored chunk that has cells."""
-    height, width = spec.geobox.shape
-    edge = spec.chunk
-    chunk = (row // edge) * (-(-width // edge)) + column // edge
-    order = np.argsort(chunk, kind="stable")
-    starts = np.flatnonzero(np.diff(chunk[order], prepend=-1))
-    period_bytes = int(np.prod(array.shape[1:-2])) * edge * edge * array.dtype.itemsize
-    batch = max(1, _READ_BYTES // period_bytes)
-    for at in np.split(order, starts[1:]) if row.size else []:
-        top, left = int(row[at[0]] // edge) * edge, int(column[at[0]] // edge) * edge
-        rows, columns = slice(top, min(top + edge, height)), slice(left, min(left + edge, width))
-        parts = []
-        for first in range(0, array.shape[0], batch):
-            block = np.asarray(array[first : first + batch, ..., rows, columns])
-            parts.append(block[..., row[at] - top, column[at] - left])
-        yield at, np.concatenate(parts)
+def _with_units(
+    samples: xr.Dataset, reference: Reference, chosen: Int64[np.ndarray, " sample"], *, year: int
+) -> xr.Dataset:
+    """Add the year, and of the reference's `chosen` cells the regions and shares, if it has any."""
+    added: dict[str, tuple[object, ...]] = {
+        "year": ("sample", np.full(chosen.size, year, np.int32), {"long_name": "first year"})
+    }
+    if reference.region is not None:
+        added["region"] = ("sample", reference.region[chosen].astype(str))
+    if reference.share is None:
+        return samples.assign(added)
+    share = reference.share[chosen]
+    is_there = share.any(axis=0)
+    about = {"units": "1", "long_name": "share of the class in the plot"}
+    added["share"] = (("sample", "class"), share[:, is_there], about)
+    return samples.assign(added).assign_coords(
+        {"class": np.array(reference.share_classes)[is_there]}
+    )
 
 
 def thinned(
@@ -162,20 +166,58 @@ def thinned(
     group: Shaped[np.ndarray, " cell"],
     is_candidate: Bool[np.ndarray, " cell"],
     options: SampleOptions,
+    *,
+    block: Shaped[np.ndarray, " cell"] | None = None,
 ) -> Bool[np.ndarray, " cell"]:
-    """Return which candidates stay: at most so many of each group, then of each class."""
-    rank = np.random.default_rng(options.seed).random(label.size)
+    """Return which candidates stay: at most so many of each group, then of each class.
+
+    Stratified, a class takes one cell of each of its groups (or of `block`) in turn until it has
+    enough, so two of them differ by one at most, unless one has no more to give.
+    """
+    random = np.random.default_rng(options.seed)
+    rank = random.random(label.size)
     is_kept = is_candidate
-    for key, most in ((group, options.max_per_group), (label, options.max_per_class)):
-        if most is None:
-            continue
+    if options.max_per_group is not None:
         cell = np.flatnonzero(is_kept)
-        code = np.unique(key[cell], return_inverse=True)[1]
-        order = np.lexsort((rank[cell], code))
-        start = np.flatnonzero(np.diff(code[order], prepend=-1))
-        place = np.arange(order.size) - np.repeat(start, np.diff(start, append=order.size))
-        is_kept = np.zeros(label.size, dtype=bool)
-        is_kept[cell[order[place < most]]] = True
+        place = _place_within(_codes(group[cell]), rank[cell])
+        is_kept = _only(cell[place < options.max_per_group], label.size)
+    if options.max_per_class is None:
+        return is_kept
+    cell = np.flatnonzero(is_kept)
+    code = _codes(label[cell])
+    turn = rank[cell]
+    if options.stratify != "none":
+        stratum = group if options.stratify == "group" else block
+        if stratum is None:
+            raise InputError(
+                "sampling stratify = 'block' goes with a cube; these samples have no blocks yet"
+            )
+        both = code * label.size + _codes(stratum[cell])
+        within, chance = np.unique(both, return_inverse=True)[1], random.random(label.size)
+        # whole part: how often the stratum has had its turn; then strata in random order
+        turn = _place_within(within, turn) + chance[within]
+    place = _place_within(code, turn)
+    return _only(cell[place < options.max_per_class], label.size)
+
+
+def _codes(key: Shaped[np.ndarray, " cell"]) -> Int64[np.ndarray, " cell"]:
+    return np.unique(key, return_inverse=True)[1].astype(np.int64)
+
+
+def _place_within(
+    code: Int64[np.ndarray, " cell"], rank: Float64[np.ndarray, " cell"]
+) -> Int64[np.ndarray, " cell"]:
+    """Return the place of each cell, from 0, among those of its code in the order of `rank`."""
+    order = np.lexsort((rank, code))
+    start = np.flatnonzero(np.diff(code[order], prepend=-1))
+    place = np.empty(order.size, np.int64)
+    place[order] = np.arange(order.size) - np.repeat(start, np.diff(start, append=order.size))
+    return place
+
+
+def _only(cell: Int64[np.ndarray, " kept"], size: int) -> Bool[np.ndarray, " cell"]:
+    is_kept = np.zeros(size, dtype=bool)
+    is_kept[cell] = True
     return is_kept
 
 
@@ -241,6 +283,14 @@ def samples_dataset(
         },
         attrs={"title": "canopycube samples", "crs": crs.to_wkt(), "canopycube": dict(attributes)},
     )
+
+
+def _block_numbers(
+    x: Float64[np.ndarray, " cell"], y: Float64[np.ndarray, " cell"], size: int | float
+) -> Int64[np.ndarray, " cell"]:
+    """Number the blocks of `spatial_blocks`: of millions of cells, texts would take gigabytes."""
+    east, north = (_codes(np.floor(part / size).astype(np.int64)) for part in (x, y))
+    return np.asarray(east * (int(north.max(initial=0)) + 1) + north)
 
 
 def spatial_blocks(

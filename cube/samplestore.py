@@ -2,12 +2,14 @@
 
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
+from jaxtyping import Int64
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from cube.errors import InputError
@@ -17,6 +19,9 @@ from cube.zarrstore import read_attributes
 _SAMPLES_PER_CHUNK = 8192
 _VARIABLES = ("reflectance", "label", "group", "block", "period")
 """What samples have at least; those of a cube have `clear_count`, rows, columns and coordinates too."""
+
+_FOLD = "fold_"
+"""What the name of a split is stored after, e.g. `fold_grouped`."""
 
 
 def write_samples(path: Path, samples: xr.Dataset) -> None:
@@ -31,6 +36,8 @@ def write_samples(path: Path, samples: xr.Dataset) -> None:
     if path.exists():
         read_attributes(path, kind="samples")
     draft, old = path.with_name(f".{path.name}.draft"), path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():  # a crash came between the two renames below
+        old.rename(path)
     for left_over in (draft, old):
         shutil.rmtree(left_over, ignore_errors=True)
     draft.parent.mkdir(parents=True, exist_ok=True)
@@ -71,9 +78,46 @@ def _write_variable(group: zarr.Group, name: str, variable: xr.Variable) -> None
         array[...] = values.astype(object) if is_text else values
 
 
+def add_folds(path: str | Path, folds: Mapping[str, Int64[np.ndarray, " sample"]]) -> None:
+    """Store the fold of every sample under each split, as `fold_<split> (sample)`.
+
+    `folds` are 0, 1, … and -1 for samples that are never held out, by the name of the split. Folds
+    of the same splits are replaced, all else stays; the store changes whole or not at all.
+
+    Raises `InputError` if there are no samples at `path`, or not as many as folds.
+    """
+    path = Path(path)
+    samples = open_samples(path).load()
+    count = samples.sizes["sample"]
+    for split, fold in folds.items():
+        if fold.size != count:
+            raise InputError(
+                f"samples {str(path)!r} are {count:,}; the {split} split has {fold.size:,} folds"
+            )
+    added = {
+        f"{_FOLD}{split}": (
+            "sample",
+            fold.astype(np.int32),
+            {"long_name": f"fold of the {split} split; -1 is never held out"},
+        )
+        for split, fold in folds.items()
+    }
+    write_samples(path, samples.assign(added))
+
+
+def stored_folds(samples: xr.Dataset) -> dict[str, Int64[np.ndarray, " sample"]]:
+    """Return the folds that `add_folds` has stored, by the name of the split."""
+    return {
+        str(name).removeprefix(_FOLD): variable.values.astype(np.int64)
+        for name, variable in samples.data_vars.items()
+        if str(name).startswith(_FOLD)
+    }
+
+
 def open_samples(path: str | Path) -> xr.Dataset:
     """Open samples as `draw_samples` returned them; a variable is read when it is first used.
 
+    Samples of a table have no `clear_count`, row or column, and coordinates only if it had them.
     Raises `InputError` if there are no samples at `path`.
     """
     path = Path(path)

@@ -1,5 +1,6 @@
 """True and predicted classes in, scores out: a confusion matrix and what follows from it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,24 @@ class Scores:
             "classes": list(self.classes),
             "confusion": self.confusion.tolist(),
         }
+
+
+def merged(scores: Scores, parent: Mapping[str, str]) -> Scores:
+    """Sum the matrix of `scores` onto the parents of its classes: a pine taken for a spruce is a
+    conifer taken for a conifer.
+
+    `parent` says where a class belongs; a class that it does not name stays what it is. Parents
+    come in the order of their first class. Raises `ValueError` if it names what is no class.
+    """
+    unknown = sorted(set(parent) - set(scores.classes))
+    if unknown:
+        raise ValueError(f"{unknown!r} are no classes of the scores; those are {scores.classes!r}")
+    names = [parent.get(name, name) for name in scores.classes]
+    parents = tuple(dict.fromkeys(names))
+    member = np.array([parents.index(name) for name in names], np.int64)
+    confusion = np.zeros((len(parents), len(parents)), np.int64)
+    np.add.at(confusion, (member[:, None], member[None, :]), scores.confusion)
+    return Scores(classes=parents, confusion=confusion)
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

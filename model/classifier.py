@@ -1,9 +1,9 @@
-"""A trained network and its legend in, `SpeciesClassifier` out: the unit that is saved and applied."""
+"""A trained model and its legend in, `SpeciesClassifier` out: the unit that is saved and applied."""
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from model import classifier_file
-from model.config import TrainConfig
-from model.crossvalidate import ScoreTable, train_network
-from model.errors import ClassifierError, SampleError
-from model.network import BATCH
+from model.baselines import FittedBaseline
+from model.certainty.applicability import FEATURES, HIDDEN, Applicability, clear_values
+from model.certainty.calibrate import Calibration
+from model.certainty.conformal import ConformalSets
+from model.errors import ClassifierError, ConfigError
+from model.fitted import Fitted
+from model.legend import Legend
+from model.networks import BATCH
 from model.periods import calendar_positions, is_position
-from model.samples import Samples
 from model.threads import torch_threads
-from model.train import EpochReport, Fitted
 
 MOST_CLASSES = 254
 """Classes a map can hold: its values are bytes, 0 means unclassified and 255 is kept free."""
@@ -33,8 +35,8 @@ _COLOUR = re.compile(r"#[0-9a-f]{6}")
 class SpeciesClassifier:
     """Everything needed to classify a cube, and where it came from."""
 
-    fitted: Fitted
-    """The network, its statistics and how it was trained."""
+    fitted: Fitted | FittedBaseline
+    """What learned: networks, or a simple model."""
     periods: tuple[str, ...]
     """Places of the steps in the calendar (`calendar_positions`); the year does not matter."""
     classes: tuple[str, ...]
@@ -46,7 +48,15 @@ class SpeciesClassifier:
     code_version: str
     """Version of canopycube that trained it."""
     scores: dict[str, Any] | None
-    """`ScoreTable.to_dict()`; None if it was not scored."""
+    """What training found: scores, reliability …, as JSON can hold; None if it was not scored."""
+    calibration: Calibration | None = None
+    """What makes its probabilities mean what they say; None leaves them as they are."""
+    conformal: ConformalSets | None = None
+    """Which classes cannot be ruled out; None if that was not calibrated."""
+    applicability: Applicability | None = None
+    """What is like its training samples; None if that was not measured."""
+    parents: Mapping[str, str] = field(default_factory=dict)
+    """What lies above each class in the legend."""
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.classes) <= MOST_CLASSES:
@@ -62,16 +72,40 @@ class SpeciesClassifier:
             raise ClassifierError(
                 f"periods {self.periods!r} are not months '03' or days '03-01/03-15' of the calendar"
             )
-        outputs = self.fitted.network.head.out_features
-        if outputs != len(self.classes):
+        if self.fitted.class_count != len(self.classes):
             raise ClassifierError(
-                f"the network has {outputs} outputs for {len(self.classes)} classes"
+                f"the model tells {self.fitted.class_count} classes apart, {len(self.classes)} "
+                "are named"
             )
+        if self.conformal is not None and len(self.conformal.threshold) != len(self.classes):
+            raise ClassifierError(
+                f"{len(self.conformal.threshold)} thresholds for {len(self.classes)} classes"
+            )
+        if self.applicability is not None and not (
+            {FEATURES} <= set(self.applicability.spaces) <= self._spaces
+        ):
+            raise ClassifierError(
+                f"the area of applicability is of spaces {sorted(self.applicability.spaces)!r}; "
+                f"the model has {sorted(self._spaces)!r}"
+            )
+        try:
+            Legend(classes=self.classes, parents=self.parents)
+        except ConfigError as error:
+            raise ClassifierError(str(error)) from None
+
+    @property
+    def _spaces(self) -> set[str]:
+        return {FEATURES, HIDDEN} if isinstance(self.fitted, Fitted) else {FEATURES}
+
+    @cached_property
+    def legend(self) -> Legend:
+        """The classes as a tree."""
+        return Legend(classes=self.classes, parents=self.parents)
 
     @property
     def required_bands(self) -> tuple[str, ...]:
         """The bands a cube must have."""
-        return self.fitted.preparation.features.required_bands
+        return self.fitted.features.required_bands
 
     @cached_property
     def fingerprint(self) -> str:
@@ -80,15 +114,15 @@ class SpeciesClassifier:
         # scores and colours do not change what a pixel is given
         content = {k: v for k, v in content.items() if k not in ("scores", "colours")}
         digest = sha256(json.dumps(content, sort_keys=True).encode())
-        digest.update(classifier_file.weights_of(self.fitted.network))
+        digest.update(classifier_file.arrays_as_bytes(self))
         return digest.hexdigest()
 
     def check_cube(self, bands: Sequence[str], periods: Sequence[str]) -> None:
         """Refuse a cube this classifier was not made for.
 
         `bands` may hold more than is needed, in any order; `periods` (as `Samples` names
-        them) must have the same places in the calendar in the same order, of any year. Raises `ClassifierError` with what
-        is needed and what there is.
+        them) must have the same places in the calendar in the same order, of any year. Raises
+        `ClassifierError` with what is needed and what there is.
         """
         differences = []
         missing = [band for band in self.required_bands if band not in bands]
@@ -120,12 +154,56 @@ class SpeciesClassifier:
         Physical units in, NaN where not clear; the steps are the classifier's periods. Raises
         `ClassifierError` for another number of steps, `FeatureError` for a missing band.
         """
+        probability = self.probability(reflectance, bands, threads=threads)
+        features = self.fitted.features
+        probability[~features.is_clear(reflectance, bands).any(axis=1)] = np.nan
+        return probability
+
+    def probability(
+        self,
+        reflectance: Float32[np.ndarray, "sample time band"],
+        bands: tuple[str, ...],
+        *,
+        threads: int = 1,
+    ) -> Float32[np.ndarray, "sample class"]:
+        """Return calibrated probabilities, of samples without a clear period too."""
         self._refuse_steps(reflectance.shape[1])
         with torch_threads(threads):
             probability = self.fitted.probability(reflectance, bands, batch=BATCH)
-        features = self.fitted.preparation.features
-        probability[~features.is_clear(reflectance, bands).any(axis=1)] = np.nan
-        return probability
+        return probability if self.calibration is None else self.calibration.apply(probability)
+
+    def is_applicable(
+        self,
+        reflectance: Float32[np.ndarray, "sample time band"],
+        bands: tuple[str, ...],
+        *,
+        threads: int = 1,
+    ) -> Bool[np.ndarray, "sample"]:
+        """Say which samples are like those it was trained on, so that its scores hold for them.
+
+        False for a sample without a clear period. Raises `ClassifierError` for another number of
+        steps or if that was not measured, `FeatureError` for a missing band.
+        """
+        self._refuse_steps(reflectance.shape[1])
+        if self.applicability is None:
+            raise ClassifierError(
+                "the classifier was saved without an area of applicability; train it again"
+            )
+        values = {FEATURES: clear_values(self.fitted.features, reflectance, bands)}
+        if HIDDEN in self.applicability.spaces:
+            assert isinstance(self.fitted, Fitted)  # checked when it was made
+            with torch_threads(threads):
+                values[HIDDEN] = self.fitted.hidden(reflectance, bands)[:, None, :]
+        return self.applicability.is_inside(values)
+
+    def likely_classes(
+        self, probability: Float32[np.ndarray, "sample class"]
+    ) -> Bool[np.ndarray, "sample class"]:
+        """Return the classes that cannot be ruled out; raise `ClassifierError` if not calibrated."""
+        if self.conformal is None:
+            raise ClassifierError("the classifier was saved without conformal sets; train it again")
+        likely: np.ndarray = self.conformal.sets(probability)
+        return likely
 
     def _refuse_steps(self, found: int) -> None:
         if found != len(self.periods):
@@ -146,33 +224,6 @@ class SpeciesClassifier:
             return cls(**parts)
         except ClassifierError as error:
             raise ClassifierError(f"classifier {str(folder)!r}: {error}") from error
-
-
-def train_classifier(
-    samples: Samples,
-    config: TrainConfig,
-    *,
-    colours: Sequence[str],
-    scores: ScoreTable | None = None,
-    watch: Callable[[EpochReport], None] | None = None,
-) -> SpeciesClassifier:
-    """Train on all samples and attach the legend.
-
-    Raises `SampleError` if a class has no sample (merge or drop it), and what `fit` raises.
-    """
-    empty = [name for name, count in samples.class_counts.items() if count == 0]
-    if empty:
-        raise SampleError(f"classes {', '.join(empty)} have no sample; drop or merge them")
-    fitted = train_network(samples, config, watch=watch)
-    return SpeciesClassifier(
-        fitted=fitted,
-        periods=calendar_positions(samples.periods),
-        classes=samples.classes,
-        colours=tuple(colours),
-        sample_fingerprint=samples.fingerprint,
-        code_version=code_version(),
-        scores=None if scores is None else scores.to_dict(),
-    )
 
 
 def code_version() -> str:

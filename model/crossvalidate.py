@@ -1,26 +1,39 @@
-"""Samples and a config in, out-of-fold scores out: random, grouped and block side by side."""
+"""Samples and a config in, out-of-fold scores out: the network and simple models on equal folds."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64
 
-from model.assess import Scores
-from model.baselines import RandomForest, majority_probability
+from model.baselines import BASELINES, fit_baseline, majority_probability
+from model.compare import Against, compare_answers
 from model.config import TrainConfig
 from model.errors import SplitError
+from model.features import FeatureSet
+from model.outoffold import OutOfFold, out_of_fold
+from model.predictor import Predictor
 from model.samples import Samples
+from model.scoretable import MAJORITY, STRICTEST, ScoreTable, SplitScores, choose, strictest_split
 from model.split import SPLITS, Folds, Split, make_folds
 from model.train import EpochReport, Fitted, fit
 
+__all__ = [
+    "MAJORITY", "NETWORK", "RANDOM_FOREST", "OutOfFold", "Progress", "ScoreTable", "SplitScores",
+    "choose", "compare_splits", "cross_validate", "cross_validate_baseline",
+    "cross_validate_majority", "strictest_split", "train_network",
+]  # fmt: skip
+
 NETWORK = "lstm"
 RANDOM_FOREST = "random forest"
-MAJORITY = "majority class"
 
 _STOPPING_FOLDS = 8
 """One part in so many of the training units decides when to stop."""
+
+_BY_BLOCK = ("block", "knndm", "region")
+"""Splits under which samples of one block are on one side, or nearly so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,88 +52,8 @@ class Progress:
 
 Watch = Callable[[Progress], None]
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class OutOfFold:
-    """Predictions for samples that were held out when their model was trained."""
-
-    split: Split
-    """How samples were held out."""
-    model: str
-    """`lstm`, `random forest` or `majority class`."""
-    index: Int64[np.ndarray, "held_out"]
-    """Which samples, rising."""
-    probability: Float32[np.ndarray, "held_out class"]
-    """Probability of each class."""
-    folds: int
-    """Number of folds the samples were split into."""
-    folds_used: int
-    """Number of folds that were held out in turn."""
-    notes: tuple[str, ...]
-    """What could not be done as asked."""
-
-    def scores(self, samples: Samples) -> Scores:
-        """Score the predictions against the labels of `samples`."""
-        predicted = self.probability.argmax(axis=1).astype(np.int64)
-        return Scores.from_labels(samples.label[self.index], predicted, samples.classes)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SplitScores:
-    """The scores of one model under one split, or why there are none."""
-
-    split: Split
-    """How samples were held out."""
-    model: str
-    """`lstm`, `random forest` or `majority class`."""
-    scores: Scores | None
-    """None if the samples cannot be split like this; `notes` says why."""
-    held_out: int
-    """Number of samples that were scored."""
-    folds: int
-    """Number of folds the samples were split into."""
-    folds_used: int
-    """Number of folds that were held out in turn."""
-    notes: tuple[str, ...]
-    """What could not be done as asked."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as what JSON can hold."""
-        return {
-            "split": self.split,
-            "model": self.model,
-            "held_out": self.held_out,
-            "folds": self.folds,
-            "folds_used": self.folds_used,
-            "notes": list(self.notes),
-            "scores": None if self.scores is None else self.scores.to_dict(),
-        }
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ScoreTable:
-    """The scores of a network and of simple models, under every split."""
-
-    entries: tuple[SplitScores, ...]
-    """One per model and split; no split without the others."""
-
-    def __post_init__(self) -> None:
-        for model in {entry.model for entry in self.entries}:
-            splits = {entry.split for entry in self.entries if entry.model == model}
-            if splits != set(SPLITS):
-                raise ValueError(f"{model!r} has scores for {sorted(splits)!r} only; a random score "
-                                 "is never shown without the grouped and block ones")  # fmt: skip
-
-    def of(self, split: Split, model: str = NETWORK) -> SplitScores:
-        """Return the entry of `model` under `split`; raise `KeyError` if there is none."""
-        for entry in self.entries:
-            if entry.split == split and entry.model == model:
-                return entry
-        raise KeyError(f"no scores of {model!r} under the {split} split")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as what JSON can hold."""
-        return {"entries": [entry.to_dict() for entry in self.entries]}
+OnModel = Callable[[Split, int, Fitted], None]
+"""Given the network of each fold, with its split and number."""
 
 
 def train_network(
@@ -129,23 +62,25 @@ def train_network(
     *,
     stop_by: Split = "grouped",
     watch: Callable[[EpochReport], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> Fitted:
     """Train on all `samples`, holding out an eighth of the units to stop early where configured.
 
-    `stop_by` is the unit that must not be on both sides; `random` is read as `grouped`, because
-    samples of one group would say "go on" too long. Where the units are too few to hold some of
+    `stop_by` is the split whose unit must not be on both sides: blocks for `block`, `knndm` and
+    `region`, else groups; for `random` too, because samples of one group would say "go on" too
+    long. `checkpoint` is a folder as `fit` takes it. Where the units are too few to hold some of
     every class out, the network learns from all samples for all epochs: stopping by the classes
     that happen to be held out would leave the others unlearned.
     """
     train, validation = samples, None
     if config.patience is not None:
-        held = _stopping_folds(samples, "block" if stop_by == "block" else "grouped", config.seed)
+        held = _stopping_folds(samples, "block" if stop_by in _BY_BLOCK else "grouped", config.seed)
         if held is not None:
             parts = [samples.take(held.trained_on(0)), samples.take(held.held_out(0))]
             if len({frozenset(part.label.tolist()) for part in (*parts, samples)}) == 1:
                 train, validation = parts
     fitted: Fitted | None = None
-    for report in fit(train, config, validation=validation):
+    for report in fit(train, config, validation=validation, checkpoint=checkpoint):
         fitted = report.best
         if watch is not None:
             watch(report)
@@ -167,71 +102,96 @@ def cross_validate(
     folds: Folds,
     folds_used: int | None = None,
     watch: Watch | None = None,
+    on_model: OnModel | None = None,
+    keep: Path | None = None,
 ) -> OutOfFold:
     """Predict held-out samples with networks that never saw their units.
 
-    `folds_used` holds out only the first so many folds (fold 0 is the most typical one).
+    `folds_used` holds out only the first so many folds (fold 0 is the most typical one); `keep` is
+    a folder for checkpoints: finished folds and the one under way wait there for the next run.
     """
+    used = folds.count if folds_used is None else min(folds_used, folds.count)
 
-    def predict(train: Samples, test: Samples, fold: int, used: int) -> np.ndarray:
+    def learn(train: Samples, fold: int) -> Predictor:
         def tell(report: EpochReport) -> None:
             if watch is not None:
                 watch(Progress(split=folds.split, fold=fold, folds_used=used, report=report))
 
-        fitted = train_network(train, config, stop_by=folds.split, watch=tell)
-        return fitted.probability(test.reflectance, test.bands)
+        place = None if keep is None else keep / f"{folds.split}-{fold}"
+        fitted = train_network(train, config, stop_by=folds.split, watch=tell, checkpoint=place)
+        if on_model is not None:
+            on_model(folds.split, fold, fitted)
+        return fitted
 
-    return _out_of_fold(samples, folds, folds_used, NETWORK, predict)
+    return out_of_fold(
+        samples,
+        learn,
+        model=config.architecture,
+        folds=folds,
+        folds_used=folds_used,
+    )
 
 
-def cross_validate_forest(
-    samples: Samples, config: TrainConfig, *, folds: Folds, folds_used: int | None = None
+def cross_validate_baseline(
+    name: str,
+    samples: Samples,
+    features: FeatureSet,
+    *,
+    folds: Folds,
+    folds_used: int | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    keep: Path | None = None,
 ) -> OutOfFold:
-    """Predict held-out samples with a random forest on the same features and folds."""
+    """Predict held-out samples with the simple model `name` on the same features and folds."""
 
-    def predict(train: Samples, test: Samples, fold: int, used: int) -> np.ndarray:
-        forest = RandomForest.fit(train, config.features, seed=config.seed, threads=config.threads)
-        return forest.probability(test)
+    def learn(train: Samples, fold: int) -> Predictor:
+        return fit_baseline(name, train, features, seed=seed, threads=threads)
 
-    return _out_of_fold(samples, folds, folds_used, RANDOM_FOREST, predict)
+    return out_of_fold(
+        samples,
+        learn,
+        model=name,
+        folds=folds,
+        folds_used=folds_used,
+        keep=keep,
+        settings=json.dumps([seed, features.names, features.definitions]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Majority:
+    """Answers with the shares of the classes it was trained on; a `Predictor`."""
+
+    train: Samples
+    features: FeatureSet
+    kind: str = MAJORITY
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes it tells apart."""
+        return len(self.train.classes)
+
+    def probability(
+        self,
+        reflectance: Float32[np.ndarray, "sample time band"],
+        bands: tuple[str, ...],
+        *,
+        batch: int = 512,
+    ) -> Float32[np.ndarray, "sample class"]:
+        """Return the same shares for every sample."""
+        return majority_probability(self.train, len(reflectance))
 
 
 def cross_validate_majority(
-    samples: Samples, *, folds: Folds, folds_used: int | None = None
+    samples: Samples, features: FeatureSet, *, folds: Folds, folds_used: int | None = None
 ) -> OutOfFold:
     """Predict held-out samples as the most frequent class of the rest."""
 
-    def predict(train: Samples, test: Samples, fold: int, used: int) -> np.ndarray:
-        return majority_probability(train, len(test))
+    def learn(train: Samples, fold: int) -> Predictor:
+        return _Majority(train=train, features=features)
 
-    return _out_of_fold(samples, folds, folds_used, MAJORITY, predict)
-
-
-def _out_of_fold(
-    samples: Samples,
-    folds: Folds,
-    folds_used: int | None,
-    model: str,
-    predict: Callable[[Samples, Samples, int, int], np.ndarray],
-) -> OutOfFold:
-    used = folds.count if folds_used is None else min(folds_used, folds.count)
-    index, probability = [], []
-    for fold in range(used):
-        held_out = folds.held_out(fold)
-        train = samples.take(folds.trained_on(fold))
-        index.append(held_out)
-        probability.append(predict(train, samples.take(held_out), fold, used))
-    joined = np.concatenate(index)
-    order = np.argsort(joined)
-    return OutOfFold(
-        split=folds.split,
-        model=model,
-        index=joined[order],
-        probability=np.concatenate(probability)[order],
-        folds=folds.count,
-        folds_used=used,
-        notes=folds.notes,
-    )
+    return out_of_fold(samples, learn, model=MAJORITY, folds=folds, folds_used=folds_used)
 
 
 def compare_splits(
@@ -240,40 +200,99 @@ def compare_splits(
     *,
     folds: int = 5,
     folds_used: int | None = 1,
+    splits: Sequence[Split] = SPLITS,
+    buffer: float = 0.0,
+    prediction: Float64[np.ndarray, "place 2"] | None = None,
+    baselines: Sequence[str] = BASELINES,
+    baseline_folds_used: int | None = None,
     watch: Watch | None = None,
+    on_model: OnModel | None = None,
+    keep: Path | None = None,
 ) -> ScoreTable:
-    """Score the network, a random forest and the majority class under all three splits.
+    """Score the network, simple models and the majority class under the same folds of `splits`.
 
-    By default one fifth is held out once per split; `folds_used=None` holds out every fold in
-    turn. A split the samples do not allow has an entry without scores that says why.
+    Every fold is held out in turn; for the network, which is dear, only under the strictest split,
+    whose predictions calibration needs, and `folds_used` folds of the others. Simple models
+    are compared with the network on the samples both were scored on. `buffer` (metres) goes with
+    every split but the random one; `prediction` are the places to be mapped (metres), for `knndm`. `keep` is a folder in which finished folds wait for the next
+    run. A split the samples do not allow has an entry without scores that says why.
     """
     entries: list[SplitScores] = []
-    for split in SPLITS:
+    predictions: list[OutOfFold] = []
+    made_folds: dict[Split, Folds] = {}
+    for split in splits:
         try:
-            made = make_folds(samples, split, folds=folds, seed=config.seed)
+            made_folds[split] = make_folds(
+                samples, split, folds=folds, seed=config.seed,
+                buffer=0.0 if split == "random" else buffer, prediction=prediction,
+            )  # fmt: skip
         except SplitError as error:
-            entries += [_without_scores(split, model, error) for model in _MODELS]
-            continue
-        for result in (
-            cross_validate(samples, config, folds=made, folds_used=folds_used, watch=watch),
-            cross_validate_forest(samples, config, folds=made, folds_used=folds_used),
-            cross_validate_majority(samples, folds=made, folds_used=folds_used),
-        ):
-            entries.append(
-                SplitScores(
-                    split=split,
-                    model=result.model,
-                    scores=result.scores(samples),
-                    held_out=len(result.index),
-                    folds=result.folds,
-                    folds_used=result.folds_used,
-                    notes=result.notes,
-                )
+            models = (config.architecture, *baselines, MAJORITY)
+            entries += [_without_scores(split, model, error) for model in models]
+    strictest = next((split for split in STRICTEST if split in made_folds), None)
+    for split, made in made_folds.items():
+        network = cross_validate(
+            samples, config, folds=made,
+            folds_used=None if split == strictest else folds_used,
+            watch=watch, on_model=on_model, keep=keep,
+        )  # fmt: skip
+        results = [network] + [
+            cross_validate_baseline(
+                name, samples, config.features, folds=made, folds_used=baseline_folds_used,
+                seed=config.seed, threads=config.threads, keep=keep,
             )
-    return ScoreTable(entries=tuple(entries))
+            for name in baselines
+        ]  # fmt: skip
+        results.append(
+            cross_validate_majority(
+                samples, config.features, folds=made, folds_used=baseline_folds_used
+            )
+        )
+        predictions += results
+        entries += [_entry(samples, result, network, config.seed) for result in results]
+    return ScoreTable(
+        entries=tuple(sorted(entries, key=lambda entry: splits.index(entry.split))),
+        network=config.architecture,
+        predictions=tuple(predictions),
+        folds=tuple(made_folds.values()),
+    )
 
 
-_MODELS = (NETWORK, RANDOM_FOREST, MAJORITY)
+def _entry(samples: Samples, result: OutOfFold, network: OutOfFold, seed: int) -> SplitScores:
+    return SplitScores(
+        split=result.split,
+        model=result.model,
+        scores=result.scores(samples),
+        held_out=len(result.index),
+        folds=result.folds,
+        folds_used=result.folds_used,
+        notes=result.notes,
+        against=None if result is network else _against(samples, result, network, seed),
+    )
+
+
+def _against(samples: Samples, result: OutOfFold, network: OutOfFold, seed: int) -> Against:
+    """Compare on the samples both were scored on, drawing what the split holds out whole."""
+    both, own, its = np.intersect1d(result.index, network.index, return_indices=True)
+    by_block = result.split in _BY_BLOCK
+    unit = (samples.block if by_block else samples.group)[both]
+    macro_f1, accuracy = compare_answers(
+        samples.label[both],
+        result.predicted[own],
+        network.predicted[its],
+        unit=unit,
+        classes=len(samples.classes),
+        seed=seed,
+    )
+    return Against(
+        model=result.model,
+        network=network.model,
+        macro_f1=macro_f1,
+        accuracy=accuracy,
+        samples=len(both),
+        units=len(np.unique(unit)),
+        unit="block" if by_block else "group",
+    )
 
 
 def _without_scores(split: Split, model: str, error: SplitError) -> SplitScores:

@@ -1,142 +1,106 @@
 """Reflectance in, features out: the one function that training and inference share."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
 from model.errors import FeatureError
+from model.formulas import (
+    BANDS,
+    BRIGHTNESS,
+    FEATURES,
+    Feature,
+    log_feature,
+    shape_feature,
+    stored_feature,
+)
+from model.indices import index_names, spectral_index
 
-Bands = Mapping[str, np.ndarray]
-"""Arrays of one shape by band name: Float32, physical units, NaN where not clear."""
+__all__ = [
+    "BANDS", "DEFAULT_FEATURES", "FEATURES", "REFERENCE_FEATURES", "Feature", "FeatureSet",
+    "canonical_feature", "default_features", "warnings_of",
+]  # fmt: skip
 
-BANDS: tuple[str, ...] = (
-    "B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12", "AOT", "WVP",
-)  # fmt: skip
-"""The bands that are features by themselves: twelve of reflectance, then the two of atmosphere."""
-
-TCI_SATURATION = 0.2
-"""Reflectance that ESA's L2A true-colour image shows as 255 (Sentinel-2 product guide, TCI)."""
-
-_SMALLEST_DENOMINATOR = 1e-6
-_SMALLEST_EVI_DENOMINATOR = 0.1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Feature:
-    """One value per step that the network can see."""
-
-    name: str
-    """Canonical name, e.g. `B02`, `NDVI`, `TCI_R`."""
-    bands: tuple[str, ...]
-    """The bands it is computed from."""
-    formula: Callable[[Bands], np.ndarray]
-    """Elementwise and Float32; NaN where any of the bands is NaN or the formula has no value."""
-
-
-def _ratio(
-    over: np.ndarray, under: np.ndarray, *, at_least: float = _SMALLEST_DENOMINATOR
-) -> np.ndarray:
-    """Divide, with NaN where `under` is below `at_least`: there the quotient means nothing."""
-    usable = under >= at_least  # False for NaN too
-    quotient = np.full_like(over, np.nan)
-    np.divide(over, under, out=quotient, where=usable)
-    return quotient
-
-
-def _clipped(values: np.ndarray, lowest: float, highest: float) -> np.ndarray:
-    """Clip in place; NaN stays NaN."""
-    np.clip(values, lowest, highest, out=values)
-    return values
-
-
-def _normalised_difference(first: str, second: str) -> Callable[[Bands], np.ndarray]:
-    def formula(bands: Bands) -> np.ndarray:
-        a, b = bands[first], bands[second]
-        # Negative reflectance (dark water, haze removed too well) can push the quotient past 1.
-        return _clipped(_ratio(a - b, a + b), -1.0, 1.0)
-
-    return formula
-
-
-def _evi(bands: Bands) -> np.ndarray:
-    blue, red, near = bands["B02"], bands["B04"], bands["B08"]
-    under = near + np.float32(6) * red - np.float32(7.5) * blue + np.float32(1)
-    over = np.float32(2.5) * (near - red)
-    return _clipped(_ratio(over, under, at_least=_SMALLEST_EVI_DENOMINATOR), -2.0, 2.0)
-
-
-def _red_edge_chlorophyll(bands: Bands) -> np.ndarray:
-    return _clipped(_ratio(bands["B07"], bands["B05"]) - np.float32(1), -1.0, 20.0)
-
-
-def _true_colour(band: str) -> Callable[[Bands], np.ndarray]:
-    def formula(bands: Bands) -> np.ndarray:
-        # 8-bit counts 1..255, because 0 is the true-colour image's nodata.
-        return _clipped(np.rint(bands[band] * np.float32(255 / TCI_SATURATION)), 1.0, 255.0)
-
-    return formula
-
-
-def _band(name: str) -> Callable[[Bands], np.ndarray]:
-    return lambda bands: bands[name]
-
-
-def _difference_feature(name: str, first: str, second: str) -> Feature:
-    formula = _normalised_difference(first, second)
-    return Feature(name=name, bands=(first, second), formula=formula)
-
-
-FEATURES: dict[str, Feature] = {
-    feature.name: feature
-    for feature in (
-        *(Feature(name=band, bands=(band,), formula=_band(band)) for band in BANDS),
-        # Rouse et al. 1974
-        _difference_feature("NDVI", "B08", "B04"),
-        # McFeeters 1996, Int. J. Remote Sensing 17(7): open water is positive
-        _difference_feature("NDWI", "B03", "B08"),
-        # Gao 1996, Remote Sensing of Environment 58(3): water in leaves
-        _difference_feature("NDMI", "B8A", "B11"),
-        # Key & Benson 2006 (FIREMON): burnt or bare against leaf
-        _difference_feature("NBR", "B8A", "B12"),
-        # Gitelson & Merzlyak 1994, J. Plant Physiology 143: red edge against near infrared
-        _difference_feature("NDRE", "B8A", "B05"),
-        # Gitelson, Gritz & Merzlyak 2003, J. Plant Physiology 160: B07 / B05 - 1
-        Feature(name="CIre", bands=("B07", "B05"), formula=_red_edge_chlorophyll),
-        # Huete et al. 2002, Remote Sensing of Environment 83, on reflectance
-        Feature(name="EVI", bands=("B02", "B04", "B08"), formula=_evi),
-        Feature(name="TCI_R", bands=("B04",), formula=_true_colour("B04")),
-        Feature(name="TCI_G", bands=("B03",), formula=_true_colour("B03")),
-        Feature(name="TCI_B", bands=("B02",), formula=_true_colour("B02")),
-    )
-}
-"""Every feature by canonical name.
-
-Normalised differences are clipped to -1..1, EVI to -2..2 and CIre to -1..20, and are NaN where
-the denominator is below 1e-6 (EVI: 0.1), so that one bad pixel cannot explode.
-"""
-
-_CANONICAL = {name.lower(): name for name in FEATURES} | {
+_OWN = {name.lower(): name for name in FEATURES}
+_BAND = {name.lower(): name for name in BANDS} | {
     name.replace("B0", "B").lower(): name for name in BANDS
+}
+_PREFIXES = {"band:": stored_feature, "log:": log_feature, "shape:": shape_feature}
+_SHAPE = "shape:"
+
+_NOT_BY_DEFAULT = ("SCL", "QA60", "TCI_R", "TCI_G", "TCI_B", "B10")
+"""Layers of Sentinel-2 products that say nothing of the ground's spectrum."""
+
+# Measured by tests/benchmarks/telling.py: a random forest on nine dates of the simulated forest,
+# whose air knows nothing of its trees, sees this one layer only and is scored by a random split.
+_MAJORITY = "the largest class has 29 %"
+_TELLING = {
+    "AOT": ("is a smooth field per scene, not a property of trees", "98 %", "97 %"),
+    "WVP": ("is a smooth field per scene, not a property of trees", "98 %", "98 %"),
+    "B01": ("has 60 m pixels and sees aerosol first", "96 %", "94 %"),
+    "B09": ("has 60 m pixels and sees water vapour first", "96 %", "94 %"),
 }
 
 
 def canonical_feature(name: str) -> str:
-    """Return the canonical name of a feature written in any way (`B2`, `ndvi`).
+    """Return the canonical name of a feature written in any way (`B2`, `ndvi`, `log:b4`).
 
-    Raises `FeatureError` for a name that is no feature.
+    A name of our own goes before one of the Awesome Spectral Indices list, whatever the case of
+    its letters. Raises `FeatureError` for a name that is no feature.
     """
-    try:
-        return _CANONICAL[name.lower()]
-    except KeyError:
-        known = ", ".join(FEATURES)
-        raise FeatureError(f"feature {name!r} does not exist; known are {known}") from None
+    for prefix in _PREFIXES:
+        if name.lower().startswith(prefix):
+            return _canonical_prefixed(prefix, name[len(prefix) :])
+    if (own := _OWN.get(name.lower()) or _BAND.get(name.lower())) is not None:
+        return own
+    listed = [name] if name in index_names() else [
+        index for index in index_names() if index.lower() == name.lower()
+    ]  # fmt: skip
+    if len(listed) > 1:
+        raise FeatureError(f"feature {name!r} may be {' or '.join(listed)}; write it as the list")
+    if listed:
+        return spectral_index(listed[0]).name
+    raise FeatureError(
+        f"feature {name!r} does not exist; known are {', '.join(FEATURES)}, any index of the "
+        "Awesome Spectral Indices list, and band:NAME, log:NAME and shape:NAME of a stored band"
+    )
+
+
+def _canonical_prefixed(prefix: str, band: str) -> str:
+    if not band.strip() or band != band.strip():
+        raise FeatureError(f"feature {prefix + band!r} names no band; write e.g. '{prefix}B04'")
+    if (
+        prefix == "band:"
+    ):  # as it is stored, so in its own spelling; a Sentinel-2 band needs no prefix
+        return band if band in BANDS else prefix + band
+    canonical = _BAND.get(band.lower(), band)
+    if prefix == _SHAPE and canonical in ("AOT", "WVP"):
+        raise FeatureError(f"{canonical} is no reflectance; a spectral shape has no part for it")
+    return prefix + canonical
+
+
+def _feature(name: str) -> Feature:
+    """Build the feature of a canonical name."""
+    if name in FEATURES:
+        return FEATURES[name]
+    for prefix, build in _PREFIXES.items():
+        if name.startswith(prefix):
+            return build(name, name[len(prefix) :])
+    index = spectral_index(name)
+    return Feature(name=name, bands=index.bands, formula=index.compute)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSet:
-    """The features a network sees, in order; any spelling goes in, canonical names come out."""
+    """The features a network sees, in order; any spelling goes in, canonical names come out.
+
+    Beside the names of `FEATURES`: an index of the Awesome Spectral Indices list by its short name
+    (with the list's own constants), `band:NAME` for the stored band NAME of any sensor as it is,
+    `log:NAME` for the natural logarithm of max(reflectance, 1e-4), and `shape:NAME` for the
+    reflectance over the sum of the bands that the set's `shape:` features name.
+    """
 
     names: tuple[str, ...]
     """Canonical names, at least one, none twice."""
@@ -149,15 +113,32 @@ class FeatureSet:
         if twice:
             raise FeatureError(f"features {', '.join(twice)} are named twice; name each once")
         object.__setattr__(self, "names", names)
+        if len(self._shape_bands) == 1:
+            raise FeatureError(f"'shape:{self._shape_bands[0]}' alone is always 1; name the shape: "
+                               "of two bands or more")  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
+    def _shape_bands(self) -> tuple[str, ...]:
+        return tuple(n[len(_SHAPE) :] for n in self.names if n.startswith(_SHAPE))
+
+    @property
     def required_bands(self) -> tuple[str, ...]:
-        """The bands needed to compute the features, in the order of `BANDS`."""
-        needed = {band for name in self.names for band in FEATURES[name].bands}
-        return tuple(band for band in BANDS if band in needed)
+        """The bands needed to compute the features: those of `BANDS` in its order, then others."""
+        needed = dict.fromkeys(band for name in self.names for band in _feature(name).bands)
+        others = (band for band in needed if band not in BANDS)
+        return (*(band for band in BANDS if band in needed), *others)
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """The formula of each feature that is an index of the list, with its constants.
+
+        A saved classifier keeps them: another edition of the list may define a name otherwise.
+        """
+        listed = (n for n in self.names if n not in FEATURES and not n.startswith(tuple(_PREFIXES)))
+        return {name: spectral_index(name).definition for name in listed}
 
     def missing_bands(self, bands: Iterable[str]) -> tuple[str, ...]:
         """The required bands that are not among `bands`."""
@@ -167,10 +148,14 @@ class FeatureSet:
     def restricted_to(self, bands: Iterable[str]) -> "FeatureSet":
         """The features of this set that `bands` suffice for.
 
-        Raises `FeatureError` if that leaves none.
+        A spectral shape is then that of the bands that are left. Raises `FeatureError` if that
+        leaves none.
         """
         there = tuple(bands)
-        names = tuple(n for n in self.names if set(FEATURES[n].bands) <= set(there))
+        names = tuple(n for n in self.names if set(_feature(n).bands) <= set(there))
+        shapes = tuple(n for n in names if n.startswith(_SHAPE))
+        if len(shapes) == 1:  # a share of itself
+            names = tuple(n for n in names if n not in shapes)
         if not names:
             raise FeatureError(f"bands {there!r} suffice for none of the features {self.names!r}")
         return FeatureSet(names=names)
@@ -185,10 +170,12 @@ class FeatureSet:
         missing.
         """
         by_name = self._by_name(reflectance, bands)
+        if self._shape_bands:
+            by_name[BRIGHTNESS] = np.sum([by_name[band] for band in self._shape_bands], axis=0)
         samples, times = reflectance.shape[:2]
         features = np.empty((len(self), samples, times), np.float32)  # (feature, sample, time)
         for place, name in zip(features, self.names, strict=True):
-            place[:] = FEATURES[name].formula(by_name)
+            place[:] = _feature(name).formula(by_name)
         return np.moveaxis(features, 0, -1)  # (sample, time, feature)
 
     def is_clear(
@@ -229,3 +216,44 @@ DEFAULT_FEATURES = FeatureSet(
     )
 )  # fmt: skip
 """The ten bands of 10 and 20 m, and six indices of greenness, leaf water and red edge."""
+
+
+def default_features(bands: Iterable[str]) -> FeatureSet:
+    """Return what a classifier of samples or a cube with `bands` sees unless told otherwise.
+
+    That is `DEFAULT_FEATURES` as far as `bands` suffice, and every band of another sensor as it
+    is; never what tells date and place (`warnings_of`). Raises `FeatureError` if nothing is left.
+    """
+    there = tuple(bands)
+    own = tuple(n for n in DEFAULT_FEATURES.names if set(FEATURES[n].bands) <= set(there))
+    foreign = tuple(
+        f"band:{band}" for band in there if band not in BANDS and band not in _NOT_BY_DEFAULT
+    )
+    if not own and not foreign:
+        raise FeatureError(
+            f"none of the bands {', '.join(there)} is a feature by default; name training.features"
+        )
+    return FeatureSet(names=(*own, *foreign))
+
+
+def warnings_of(features: FeatureSet) -> tuple[str, ...]:
+    """Say of each feature that tells date and place rather than species what was measured.
+
+    That is AOT, WVP, B01 and B09, indices made of them, and the true-colour counts `TCI_*`.
+    """
+    warnings = []
+    for name in features.names:
+        for band in (band for band in _feature(name).bands if band in _TELLING):
+            why, accuracy, placed = _TELLING[band]
+            made = "" if band == name else f" is made of {band}, which"
+            warnings.append(
+                f"{name}{made} {why}: in a simulated forest {band} alone reached {accuracy} "
+                f"under a random split ({_MAJORITY}) and named the 200 m block of {placed} of the "
+                "pixels; it identifies date and place"
+            )
+    if pictured := [name for name in features.names if name.startswith("TCI_")]:
+        warnings.append(
+            f"{', '.join(pictured)} repeat B04, B03 and B02 as 8-bit counts that end at a "
+            "reflectance of 0.2: nothing new, and snow, haze and bright soil look alike"
+        )
+    return tuple(warnings)

@@ -11,6 +11,7 @@ _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}T.+", re.ASCII)
 
 _POSITION = re.compile(r"\d{2}(-\d{2}/\d{2}-\d{2})?", re.ASCII)
 _LEAP_YEAR = 2000
+_COMMON_YEAR = 2001
 
 
 def calendar_positions(periods: Sequence[str]) -> tuple[str, ...]:
@@ -47,6 +48,25 @@ def is_position(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def middle_of_year(position: str) -> float:
+    """Return the time of year of the middle of a place in the calendar, 0..1 (1 excluded).
+
+    In a year of 365 days, so that it is the same in all: 0 is the first moment of January. Raises
+    `ValueError` for what `calendar_positions` does not give.
+    """
+    if not is_position(position):
+        raise ValueError(f"{position!r} is no place in the calendar like '03' or '03-01/03-15'")
+    if len(position) == 2:
+        first, last = _first_and_last_day(f"{_COMMON_YEAR}-{position}")
+    else:
+        days = [date.fromisoformat(f"{_LEAP_YEAR}-{day}") for day in position.split("/")]
+        first, last = (date(_COMMON_YEAR, day.month, min(day.day, 28 if day.month == 2 else 31))
+                       for day in days)  # fmt: skip
+    start = first.timetuple().tm_yday - 1
+    length = (last.timetuple().tm_yday - 1 - start) % 365 + 1
+    return (start + length / 2) % 365 / 365
 
 
 def _first_and_last_day(text: str) -> tuple[date, date]:

@@ -7,8 +7,7 @@ from jaxtyping import Bool, Float32, Int16, UInt8
 
 from model.classifier import SpeciesClassifier
 from model.errors import ClassifierError
-from model.network import BATCH, class_probability
-from model.threads import torch_threads
+from model.networks import BATCH
 
 STORED_NODATA = -32768
 """The stored value of a cube that means "not clear"."""
@@ -65,7 +64,6 @@ def predict_block(
         raise ValueError(
             f"min_months is {min_months!r}; a pixel without a clear period has no class"
         )
-    preparation = classifier.fitted.preparation
     chosen = _band_indices(classifier, bands)
     pixels = block.reshape(times, len(bands), rows * columns)  # (time, band, pixel)
 
@@ -75,17 +73,16 @@ def predict_block(
     margin = np.full(rows * columns, NO_CERTAINTY, np.uint8)
 
     wanted = np.flatnonzero(observed >= min_months)
-    with torch_threads(threads):
-        for start in range(0, len(wanted), BATCH):
-            part = wanted[start : start + BATCH]
-            reflectance = _reflectance(pixels, chosen, part)  # (pixel, time, band)
-            prepared = preparation.apply(reflectance, preparation.features.required_bands)
-            probability = class_probability(classifier.fitted.network, prepared)
-            best = probability.argmax(axis=1)
-            top = np.sort(probability, axis=1)[:, -2:]  # (pixel, second and first)
-            value[part] = best + 1
-            confidence[part] = np.rint(top[:, 1] * 100)
-            margin[part] = np.rint((top[:, 1] - top[:, 0]) * 100)
+    for start in range(0, len(wanted), BATCH):
+        part = wanted[start : start + BATCH]
+        probability = classifier.probability(
+            _reflectance(pixels, chosen, part), classifier.required_bands, threads=threads
+        )
+        best = probability.argmax(axis=1)
+        top = np.sort(probability, axis=1)[:, -2:]  # (pixel, second and first)
+        value[part] = best + 1
+        confidence[part] = np.rint(top[:, 1] * 100)
+        margin[part] = np.rint((top[:, 1] - top[:, 0]) * 100)
 
     shape = (rows, columns)
     return Prediction(

@@ -1,5 +1,6 @@
 """Reflectance in, network input out: features scaled, gaps marked; learned once, used everywhere."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Float32
 from model.config import TrainConfig
 from model.errors import SampleError
 from model.features import FeatureSet
+from model.periods import calendar_positions, middle_of_year
 from model.samples import Samples
 
 LIMIT = 10.0
@@ -32,7 +34,10 @@ class Preparation:
     limit: float | None
     """Largest absolute value after scaling; None where features are not scaled."""
     mask_input: bool
-    """Whether the last channel tells clear (1) from missing (0)."""
+    """Whether a channel after the features tells clear (1) from missing (0)."""
+    positions: tuple[str, ...] = ()
+    """Places of the steps in the calendar (`calendar_positions`); empty where the network gets no
+    calendar. Else the last two channels are sine and cosine of each step's time of year."""
 
     def __post_init__(self) -> None:
         size = (len(self.features),)
@@ -48,7 +53,12 @@ class Preparation:
     @property
     def channels(self) -> int:
         """Values per step that the network receives."""
-        return len(self.features) + self.mask_input
+        return len(self.features) + self.mask_input + self.calendar_channels
+
+    @property
+    def calendar_channels(self) -> int:
+        """How many of the channels, at their end, tell the time of year: 2 or 0."""
+        return 2 if self.positions else 0
 
     @classmethod
     def learn(cls, samples: Samples, config: TrainConfig) -> "Preparation":
@@ -79,6 +89,7 @@ class Preparation:
             deviation=deviation.astype(np.float32),
             limit=LIMIT if config.standardise else None,
             mask_input=config.mask_input,
+            positions=calendar_positions(samples.periods) if config.calendar_input else (),
         )
 
     def apply(
@@ -86,10 +97,16 @@ class Preparation:
     ) -> Float32[np.ndarray, "sample time channel"]:
         """Return the network's input: no NaN in it.
 
-        A period that is not clear is 0 in every channel; a feature without a value in a clear
-        period (its formula has none) is 0, which is the mean if features are scaled.
+        A period that is not clear is 0 in every channel but the calendar's; a feature without a
+        value in a clear period (its formula has none) is 0, which is the mean if features are
+        scaled. Raises `SampleError` for other than the steps of the calendar.
         """
         clear = self.features.is_clear(reflectance, bands)
+        if self.positions and len(self.positions) != reflectance.shape[1]:
+            raise SampleError(
+                f"sequences have {reflectance.shape[1]} steps; the calendar has "
+                f"{len(self.positions)} ({' '.join(self.positions)})"
+            )
         values = (self.features.compute(reflectance, bands) - self.mean) / self.deviation
         if self.limit is not None:
             np.clip(values, -self.limit, self.limit, out=values)
@@ -97,5 +114,13 @@ class Preparation:
         prepared = np.zeros((*clear.shape, self.channels), np.float32)  # (sample, time, channel)
         prepared[..., : len(self.features)] = values
         if self.mask_input:
-            prepared[..., -1] = clear
+            prepared[..., len(self.features)] = clear
+        if self.positions:
+            prepared[..., -2:] = season_of(self.positions)
         return prepared
+
+
+def season_of(positions: Sequence[str]) -> Float32[np.ndarray, "time 2"]:
+    """Return sine and cosine of the middle of each period; a year is once round."""
+    angle = 2 * np.pi * np.array([middle_of_year(position) for position in positions])
+    return np.stack([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)  # (time, 2)

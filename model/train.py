@@ -1,58 +1,31 @@
 """Samples in, one report per epoch out: the training loop, which the caller drives."""
 
-import copy
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from model.assess import Scores
+from model.augment import Augmentation
+from model.checkpoint import Checkpoint
 from model.config import TrainConfig
 from model.errors import SampleError
-from model.network import BATCH, LSTMClassifier, class_probability
+from model.fitted import Fitted
+from model.loss import Loss, class_counts, validation_weights
+from model.member import Member
+from model.networks import Network, class_probability
+from model.networks.encoding import PiecewiseEncoding
 from model.preparation import Preparation
 from model.samples import Samples
 from model.threads import torch_threads
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Fitted:
-    """A trained network with what it needs to read reflectance."""
-
-    network: LSTMClassifier
-    """In evaluation mode; nothing in it is trained further."""
-    preparation: Preparation
-    """How reflectance becomes its input."""
-    config: TrainConfig
-    """How it was trained."""
-    epoch: int
-    """The epoch these weights come from, 1 for the first."""
-
-    def probability(
-        self,
-        reflectance: Float32[np.ndarray, "sample time band"],
-        bands: tuple[str, ...],
-        *,
-        batch: int = BATCH,
-    ) -> Float32[np.ndarray, "sample class"]:
-        """Return the probability of each class (a sample without a clear period gets one too)."""
-        # In pieces, so that memory does not grow with the number of samples.
-        pieces = [
-            class_probability(
-                self.network,
-                self.preparation.apply(reflectance[start : start + batch], bands),
-                batch=batch,
-            )
-            for start in range(0, len(reflectance), batch)
-        ]
-        if not pieces:
-            return np.empty((0, self.network.head.out_features), np.float32)
-        return np.concatenate(pieces)
+__all__ = ["EpochReport", "Fitted", "fit"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,8 +36,12 @@ class EpochReport:
     """1 for the first."""
     epochs: int
     """How many there are at most."""
+    member: int = 1
+    """Which network of the ensemble is trained, 1 for the first."""
+    members: int = 1
+    """How many there will be."""
     loss: float
-    """Mean weighted cross-entropy over the training samples, with dropout."""
+    """Mean loss over the training samples, with dropout."""
     validation_loss: float | None
     """Weighted cross-entropy over the validation samples; None without them."""
     validation_macro_f1: float | None
@@ -72,70 +49,235 @@ class EpochReport:
     seconds: float
     """Wall time of the epoch."""
     best: Fitted
-    """The network of the lowest validation loss so far, or without validation the latest."""
+    """The networks of the lowest validation loss so far, or without validation the latest: of
+    the members that are done and of the one in training."""
+    note: str = ""
+    """What became of the checkpoint, on the first report of a run that found one."""
 
 
 def fit(
-    samples: Samples, config: TrainConfig, *, validation: Samples | None = None
+    samples: Samples,
+    config: TrainConfig,
+    *,
+    validation: Samples | None = None,
+    checkpoint: Path | None = None,
 ) -> Iterator[EpochReport]:
-    """Train a network, yielding after every epoch; stop iterating to stop training.
+    """Train, yielding after every epoch; stop iterating to stop training.
 
     `report.best` of the last report is the result. `validation` must share no group with
-    `samples`; it decides which epoch is kept and, with `config.patience`, when to stop. The
-    caller's random state is left alone. Raises `SampleError` for no samples, samples without a
-    clear period, or validation of another shape; `FeatureError` for a missing band.
+    `samples`; it decides which epoch is kept and, with `config.patience`, when to stop. Of several
+    members one is trained after the other. The caller's random state is left alone.
+
+    `checkpoint` is a folder that holds the state of training. A run of the same samples,
+    validation and settings goes on from there, to the same weights as without the interruption;
+    its first report repeats the last one before. A checkpoint of something else, or a broken one,
+    is not used and gets replaced: the first report's `note` says so.
+
+    Raises `SampleError` for no samples, samples without a clear period, or validation of another
+    shape; `FeatureError` for a missing band.
     """
     _refuse_unusable(samples, config)
-    preparation = Preparation.learn(samples, config)
-    inputs = torch.from_numpy(preparation.apply(samples.reflectance, samples.bands))
-    labels = torch.from_numpy(samples.label)
-    weights = torch.from_numpy(_class_weights(samples, config))
-    held_out = None
-    if validation is not None and len(validation):
-        if validation.classes != samples.classes or len(validation.periods) != len(samples.periods):
-            raise SampleError(
-                "validation samples have other classes or periods than the training's"
-            )
-        held_out = (preparation.apply(validation.reflectance, validation.bands), validation.label)
+    course = _Course.prepare(samples, config, validation)
+    keeper = None if checkpoint is None else Checkpoint.of(checkpoint, samples, config, validation)
+    done: list[Network] = []
+    member, note = course.start(0), ""
+    if keeper is not None:
+        found, note = keeper.read(lambda: [course.start(index) for index in range(config.members)])
+        if found is not None:
+            done, member = found.done, found.member
+            yield course.report(done, member, **found.report, note=note)
+            note = ""
+    while True:
+        while not member.is_done(config, validated=course.held_out is not None):
+            report = course.run_epoch(done, member, note)
+            note = ""
+            if keeper is not None:
+                is_last = member.is_done(config, validated=course.held_out is not None)
+                keeper.write(done, member, report, at_once=is_last)
+            yield report
+        if len(done) + 1 == config.members:
+            return
+        assert member.best is not None  # it is done, so there was an epoch
+        done = [*done, member.best]
+        member = course.start(len(done))
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = LSTMClassifier.from_config(
-            config, channels=preparation.channels, classes=len(samples.classes)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Course:
+    """What stays the same from the first epoch to the last."""
+
+    config: TrainConfig
+    preparation: Preparation
+    augmentation: Augmentation
+    loss: Loss
+    epochs: int
+    """At most; more than configured where samples are few."""
+    known: Float32[Tensor, "value feature"] | None
+    """Clear values of all samples; None where nothing learns from them."""
+    inputs: Float32[Tensor, "sample time channel"]
+    target: Tensor
+    """Index of the class (sample,), or share of each (sample, class)."""
+    chance: Float[Tensor, "sample"] | None
+    """Chance of each sample to be drawn; None where every epoch sees every sample."""
+    held_out: tuple[Float32[np.ndarray, "held time channel"], Samples] | None
+    validation_weights: Float32[np.ndarray, "class"]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def prepare(
+        cls, samples: Samples, config: TrainConfig, validation: Samples | None
+    ) -> "_Course":
+        preparation = Preparation.learn(samples, config)
+        held_out = None
+        if validation is not None and len(validation):
+            if validation.classes != samples.classes or len(validation.periods) != len(
+                samples.periods
+            ):
+                raise SampleError(
+                    "validation samples have other classes or periods than the training's"
+                )
+            held_out = (preparation.apply(validation.reflectance, validation.bands), validation)
+        target = torch.from_numpy(samples.label if samples.share is None else samples.share)
+        if config.mixup and target.ndim == 1:
+            target = nn.functional.one_hot(target, len(samples.classes)).float()
+        chance = None
+        if config.balanced_sampling:
+            rarity = 1 / np.maximum(class_counts(samples), 1e-9)
+            chance = torch.from_numpy(
+                rarity[samples.label] if samples.share is None else samples.share @ rarity
+            )
+        inputs = torch.from_numpy(preparation.apply(samples.reflectance, samples.bands))
+        known = None
+        if config.input_pieces:
+            is_clear = config.features.is_clear(samples.reflectance, samples.bands)
+            known = inputs[torch.from_numpy(is_clear)][:, : len(config.features)]
+        batches = -(-len(samples) // config.batch_size)
+        return cls(
+            config=config,
+            epochs=max(config.epochs, -(-config.least_steps // batches)),
+            known=known,
+            preparation=preparation,
+            augmentation=Augmentation.from_config(config, preparation, samples),
+            loss=Loss.from_config(config, samples),
+            inputs=inputs,
+            target=target,
+            chance=chance,
+            held_out=held_out,
+            validation_weights=validation_weights(config, samples),
+            classes=samples.classes,
         )
-        random_state = torch.get_rng_state()
-    # With a weight decay of 0 this is plain Adam.
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    lowest, best = math.inf, None
-    for epoch in range(1, config.epochs + 1):
+
+    def start(self, index: int) -> Member:
+        _, steps, channels = self.inputs.shape
+        member = Member(
+            self.config,
+            epochs=self.epochs,
+            member=index,
+            channels=channels,
+            classes=len(self.classes),
+            steps=steps,
+        )
+        encoding = member.network.encoding
+        if isinstance(encoding, PiecewiseEncoding) and self.known is not None:
+            encoding.learn(self.known)
+        return member
+
+    def run_epoch(self, done: list[Network], member: Member, note: str) -> EpochReport:
         started = time.perf_counter()
         # Between epochs the caller may use torch: its random state and threads are its own.
-        with torch_threads(config.threads), torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(random_state)
-            loss = _train_epoch(network, optimiser, config, (inputs, labels, weights), epoch)
-            random_state = torch.get_rng_state()
+        with torch_threads(self.config.threads), torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(member.random_state)
+            loss = self._train(member)
+            member.random_state = torch.get_rng_state()
+            member.epoch += 1
+            candidate = member.candidate(self.config)
             validation_loss, macro_f1 = None, None
-            if held_out is not None:
-                validation_loss, macro_f1 = _validate(network, held_out, weights, samples.classes)
-        if best is None or validation_loss is None or validation_loss < lowest:
-            lowest = math.inf if validation_loss is None else validation_loss
-            best = Fitted(
-                network=_frozen_copy(network), preparation=preparation, config=config, epoch=epoch
-            )
-        yield EpochReport(
-            epoch=epoch,
-            epochs=config.epochs,
+            if self.held_out is not None:
+                validation_loss, macro_f1 = self._validate(candidate, *self.held_out)
+            member.keep(candidate, validation_loss)
+        return self.report(
+            done,
+            member,
             loss=loss,
             validation_loss=validation_loss,
             validation_macro_f1=macro_f1,
             seconds=time.perf_counter() - started,
-            best=best,
+            note=note,
         )
-        waited_enough = config.patience is not None and epoch - best.epoch >= config.patience
-        if held_out is not None and waited_enough:
-            return
+
+    def report(
+        self,
+        done: list[Network],
+        member: Member,
+        *,
+        loss: float,
+        validation_loss: float | None,
+        validation_macro_f1: float | None,
+        seconds: float,
+        note: str,
+    ) -> EpochReport:
+        assert member.best is not None  # reports are of epochs that were done
+        return EpochReport(
+            epoch=member.epoch,
+            epochs=self.epochs,
+            member=len(done) + 1,
+            members=self.config.members,
+            loss=loss,
+            validation_loss=validation_loss,
+            validation_macro_f1=validation_macro_f1,
+            seconds=seconds,
+            best=Fitted(
+                networks=(*done, member.best),
+                preparation=self.preparation,
+                config=self.config,
+                epoch=member.best_epoch,
+            ),
+            note=note,
+        )
+
+    def _train(self, member: Member) -> float:
+        """Train one epoch; return the mean loss."""
+        network, config = member.network, self.config
+        network.train()
+        # added up without asking for its value, which would wait for every step
+        total = torch.zeros((), dtype=torch.float64)
+        if self.chance is None:
+            order = torch.randperm(len(self.inputs))
+        else:
+            order = torch.multinomial(self.chance, len(self.inputs), replacement=True)
+        batches = torch.split(order, config.batch_size)
+        for number, chosen in enumerate(batches):
+            progress = (member.epoch + number / len(batches)) / self.epochs
+            for group in member.optimiser.param_groups:
+                group["lr"] = _learning_rate(config, progress)
+            steps, target = self.augmentation.apply(self.inputs[chosen]), self.target[chosen]
+            encoded = network.encoding(steps)
+            if config.mixup:
+                encoded, target = self.augmentation.mixed(encoded, target)
+            member.optimiser.zero_grad()
+            loss = self.loss.of(network.scores(encoded), target)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if config.gradient_limit is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), config.gradient_limit)
+            member.optimiser.step()
+            total += loss.detach().double() * len(chosen)
+        return float(total) / len(self.inputs)
+
+    def _validate(
+        self,
+        network: Network,
+        prepared: Float32[np.ndarray, "held time channel"],
+        validation: Samples,
+    ) -> tuple[float, float]:
+        """Return the weighted cross-entropy and the macro-F1 over the validation samples."""
+        probability = class_probability(network, prepared).astype(np.float64)
+        share = validation.share
+        if share is None:
+            share = np.eye(len(self.classes), dtype=np.float32)[validation.label]
+        weight = share * self.validation_weights.astype(np.float64)  # (sample, class)
+        loss = float(-(np.log(np.maximum(probability, 1e-12)) * weight).sum() / weight.sum())
+        predicted = probability.argmax(axis=1).astype(np.int64)
+        return loss, Scores.from_labels(validation.label, predicted, self.classes).macro_f1
 
 
 def _refuse_unusable(samples: Samples, config: TrainConfig) -> None:
@@ -152,15 +294,6 @@ def _refuse_unusable(samples: Samples, config: TrainConfig) -> None:
         )
 
 
-def _class_weights(samples: Samples, config: TrainConfig) -> Float32[np.ndarray, "class"]:
-    """Weights with mean 1 over the samples; a class without samples has 1 and no effect."""
-    counts = np.bincount(samples.label, minlength=len(samples.classes)).astype(float)
-    power = {"none": 0.0, "root": 0.5, "balanced": 1.0}[config.class_weights]
-    weights = np.where(counts > 0, np.maximum(counts, 1) ** -power, 0)
-    weights *= counts.sum() / (weights * counts).sum()
-    return np.where(counts > 0, weights, 1).astype(np.float32)
-
-
 def _learning_rate(config: TrainConfig, progress: float) -> float:
     """Step size when a share `progress` of all steps is done."""
     if config.schedule == "constant":
@@ -169,52 +302,3 @@ def _learning_rate(config: TrainConfig, progress: float) -> float:
     if progress < rise:
         return config.learning_rate * (0.05 + 0.95 * progress / rise)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
-
-
-def _train_epoch(
-    network: LSTMClassifier,
-    optimiser: torch.optim.Optimizer,
-    config: TrainConfig,
-    data: tuple[Tensor, Tensor, Tensor],
-    epoch: int,
-) -> float:
-    inputs, labels, weights = data
-    network.train()
-    total = 0.0
-    batches = torch.split(torch.randperm(len(inputs)), config.batch_size)
-    for number, chosen in enumerate(batches):
-        progress = (epoch - 1 + number / len(batches)) / config.epochs
-        for group in optimiser.param_groups:
-            group["lr"] = _learning_rate(config, progress)
-        steps = inputs[chosen]  # (sample, time, channel)
-        if config.month_dropout > 0:
-            shown = torch.rand(steps.shape[:2]) >= config.month_dropout
-            steps = steps * shown[..., None]  # a hidden period looks like a missing one
-        optimiser.zero_grad()
-        loss = nn.functional.cross_entropy(network(steps), labels[chosen], weight=weights)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if config.gradient_limit is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), config.gradient_limit)
-        optimiser.step()
-        total += float(loss.detach()) * len(chosen)
-    return total / len(inputs)
-
-
-def _validate(
-    network: LSTMClassifier,
-    held_out: tuple[Float32[np.ndarray, "sample time channel"], Int64[np.ndarray, "sample"]],
-    weights: Tensor,
-    classes: tuple[str, ...],
-) -> tuple[float, float]:
-    prepared, label = held_out
-    network.eval()
-    probability = class_probability(network, prepared).astype(np.float64)
-    weight = weights.numpy()[label].astype(np.float64)
-    true_probability = np.maximum(probability[np.arange(len(label)), label], 1e-12)
-    loss = float((-np.log(true_probability) * weight).sum() / weight.sum())
-    predicted = probability.argmax(axis=1).astype(np.int64)
-    return loss, Scores.from_labels(label, predicted, classes).macro_f1
-
-
-def _frozen_copy(network: LSTMClassifier) -> LSTMClassifier:
-    return copy.deepcopy(network).eval().requires_grad_(False)

@@ -4,23 +4,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipelines.draw_samples import learning_samples as load_samples
     from pipelines.lazy_map import classify
     from pipelines.recipe import read_recipe
     from pipelines.run import open_run
-    from pipelines.train_model import load_samples
 
 __all__ = ["classify", "load_samples", "open_run", "read_recipe"]
 
 _HOMES = {
-    "classify": "pipelines.lazy_map",
-    "load_samples": "pipelines.train_model",
-    "open_run": "pipelines.run",
-    "read_recipe": "pipelines.recipe",
+    "classify": ("pipelines.lazy_map", "classify"),
+    "load_samples": ("pipelines.draw_samples", "learning_samples"),
+    "open_run": ("pipelines.run", "open_run"),
+    "read_recipe": ("pipelines.recipe", "read_recipe"),
 }
 
 
 def __getattr__(name: str) -> Any:
     # torch and xarray take seconds to import, which a mistyped recipe should not cost
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        module, attribute = _HOMES[name]
+        return getattr(import_module(module), attribute)
     raise AttributeError(f"module 'pipelines' has no attribute {name!r}")

@@ -6,14 +6,19 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cube.errors import InputError, WorkFailedError
 from cube.patience import allow_fetching, stop_fetching
 from model.errors import ModelError
 from pipelines import stop
+from pipelines.audit_command import add_audit_options
 from pipelines.printable import printable
+from pipelines.series_options import add_series_options, series_options
 from pipelines.thresholds import Thresholds
+
+if TYPE_CHECKING:
+    from pipelines.recipe import SeriesRecipe
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -137,16 +142,45 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--csv", type=Path, metavar="FILE", help="write every figure as a table")
 
     tables = _command(
-        commands, "import-table", "make a stack and samples of Earth Engine's tables", _import_table
+        commands,
+        "import-table",
+        "make samples of labelled series, or a stack and samples of Earth Engine's tables",
+        _import_table,
     )
     tables.add_argument(
         "tables", nargs="+", metavar="TABLE", help="CSV, gzip or Parquet: file, folder or pattern"
     )
     tables.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="made if missing")
-    tables.add_argument("--crs", help="CRS of the grid (default: the data's UTM zone)")
+    tables.add_argument(
+        "--crs", help="CRS of the grid (default: the data's UTM zone), or of x and y"
+    )
     tables.add_argument("--first", metavar="YYYY-MM", help="first month (default: of whole years)")
     tables.add_argument("--last", metavar="YYYY-MM", help="last month (default: of whole years)")
     tables.add_argument("--scale", type=float, help="reflectance of one count (default: 0.0001)")
+    add_series_options(tables)
+
+    audit = _command(
+        commands, "audit", "find what makes a score or a map untrue, before it is believed", _audit
+    )
+    add_audit_options(audit)
+    _overridable(audit)
+
+    doctor = _command(
+        commands, "label-doctor", "find labels that look wrong and decide about them", _doctor
+    )
+    doctor.add_argument("recipe", type=Path, help="recipe file (TOML) whose samples are drawn")
+    doctor.add_argument("--page", type=Path, metavar="FILE", help="default: label_doctor.html")
+    doctor.add_argument(
+        "--decisions", type=Path, metavar="FILE", help="made before (default: reference.decisions)"
+    )
+    doctor.add_argument(
+        "--model",
+        dest="models",
+        action="append",
+        metavar="NAME",
+        help="baseline that judges, e.g. 'random forest'; several are pooled (default: lda)",
+    )
+    _overridable(doctor)
 
     demo = _command(commands, "demo", "simulate a forest and map its species", _demo)
     demo.add_argument("folder", type=Path, nargs="?", default=Path("demo"))
@@ -194,9 +228,11 @@ def _init(options: argparse.Namespace) -> dict[str, Any]:
 
 def _on_recipe(step: str) -> Callable[[argparse.Namespace], Any]:
     def carry_out(options: argparse.Namespace) -> Any:
-        from pipelines.recipe import read_recipe
+        from pipelines.recipe import SeriesRecipe, read_any_recipe
 
-        recipe = read_recipe(options.recipe, tuple(options.overrides))
+        recipe = read_any_recipe(options.recipe, tuple(options.overrides))
+        if isinstance(recipe, SeriesRecipe):
+            return _on_series(step, recipe, options)
         # a wrong recipe is told before the seconds that these take to import
         from pipelines.progress import Reporter
         from pipelines.report import export_lines, lock_lines, plan_lines, summary
@@ -223,6 +259,26 @@ def _on_recipe(step: str) -> Callable[[argparse.Namespace], Any]:
         return found
 
     return carry_out
+
+
+_SERIES_STEPS = ("sample", "train", "run")
+"""What can be done with labelled series, which have no cube."""
+
+
+def _on_series(step: str, recipe: "SeriesRecipe", options: argparse.Namespace) -> Any:
+    if step not in _SERIES_STEPS:
+        raise InputError(
+            f"{step} needs a cube, and the recipe has no [source]; samples alone allow "
+            f"{', '.join(_SERIES_STEPS)}, audit, label-doctor, and predict on other tables"
+        )
+    from pipelines.progress import Reporter
+    from pipelines.report import summary
+    from pipelines.run import open_learning
+
+    with open_learning(recipe, Reporter(is_quiet=options.json)) as learning:
+        found = learning.all() if step == "run" else getattr(learning, step)()
+        _print_lines(options, summary(learning.report))
+    return found
 
 
 _TABLE_INSIDE = Path()
@@ -283,6 +339,7 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
 
 def _import_table(options: argparse.Namespace) -> Any:
     from cube.periods import parse_month
+    from pipelines.import_series_text import series_lines
     from pipelines.import_table import ImportOptions, import_tables
     from pipelines.import_text import import_lines
     from pipelines.progress import Reporter
@@ -297,8 +354,35 @@ def _import_table(options: argparse.Namespace) -> Any:
             last=parse_month(options.last) if options.last else None,
             scale=options.scale,
         ),
+        series_options(options),
     )
-    _print_lines(options, import_lines(found))
+    is_series = found.get("form") == "series"
+    _print_lines(options, (series_lines if is_series else import_lines)(found))
+    return found
+
+
+def _audit(options: argparse.Namespace) -> Any:
+    from pipelines.audit_command import audit_command
+
+    return audit_command(options)
+
+
+def _doctor(options: argparse.Namespace) -> Any:
+    from pipelines.recipe import read_any_recipe
+
+    recipe = read_any_recipe(options.recipe, tuple(options.overrides))
+    # a wrong recipe is told before the seconds that these take to import
+    from pipelines.label_doctor import examine_labels, examined_lines
+    from pipelines.progress import Reporter
+
+    found = examine_labels(
+        recipe,
+        Reporter(is_quiet=options.json),
+        page=options.page,
+        decisions=options.decisions,
+        models=tuple(options.models or ("lda",)),
+    )
+    _print_lines(options, examined_lines(found))
     return found
 
 

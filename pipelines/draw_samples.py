@@ -1,19 +1,38 @@
-"""A recipe and a finished cube, or imported samples, in; labelled sequences out."""
+"""A recipe and a finished cube, or imported samples, in; labelled sequences out, stored and as arrays."""
 
 import time
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import xarray as xr
+from dask.delayed import delayed
+from jaxtyping import Float64, Int64
 from odc.geo.geobox import GeoBox
 
+from cube.autocorrelation import Autocorrelation, measure_autocorrelation
+from cube.cells import cell_centres
+from cube.chunkreads import ChunkRead, Keep, Run, read_chunk, read_in_turn
+from cube.decisions import apply_decisions
 from cube.errors import InputError
 from cube.reference import ReferenceOptions, read_reference
-from cube.sample import SampleOptions, draw_samples
-from cube.samplestore import open_samples, write_samples
+from cube.sample import SampleOptions, draw_samples, refuse_too_few
+from cube.samplestore import add_folds, open_samples, write_samples
+from cube.sampletable import write_parquet
+from cube.series.places import local_metres
 from cube.store import read_spec
 from cube.tables.choose import SampleChoice, choose_samples, classes_of
+from model.samples import Samples
+from pipelines.cluster import run_tasks
 from pipelines.plan import Layout
-from pipelines.recipe import Recipe, ReferenceSection, SamplingSection
+from pipelines.recipe import LearningRecipe, Recipe, ReferenceSection, SamplingSection
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+BLOCK_SIZE = 1000.0
+"""Metres along the edge of blocks whose size is "auto" where nothing can be measured."""
 
 MOST_CLASSES = 60
 """More classes than this are taken for a wrong column, or a raster of measurements."""
@@ -26,6 +45,8 @@ def reference_options(section: ReferenceSection, sampling: SamplingSection) -> R
         file=section.file,
         class_column=section.class_column,
         group_column=section.group_column,
+        region_column=section.region_column,
+        share_columns=section.share_columns,
         x_column=section.x_column,
         y_column=section.y_column,
         crs=section.crs,
@@ -41,18 +62,23 @@ def reference_options(section: ReferenceSection, sampling: SamplingSection) -> R
     )
 
 
-def sample_options(sampling: SamplingSection) -> SampleOptions:
-    """Return which labelled cells the recipe wants as samples."""
+def sample_options(sampling: SamplingSection, *, measured: int | None = None) -> SampleOptions:
+    """Return which labelled cells the recipe wants as samples.
+
+    `measured` is the block size that "auto" stands for.
+    """
+    block_size = (measured or BLOCK_SIZE) if sampling.block_size == "auto" else sampling.block_size
     return SampleOptions(
         max_per_class=sampling.max_per_class,
         max_per_group=sampling.max_per_group,
         min_clear_months=sampling.min_clear_months,
-        block_size=sampling.block_size,
+        block_size=block_size,
+        stratify=sampling.stratify,
         seed=sampling.seed,
     )
 
 
-def sample_choice(recipe: Recipe) -> SampleChoice:
+def sample_choice(recipe: LearningRecipe) -> SampleChoice:
     """Return what the recipe wants of the samples that it names.
 
     Raises `InputError` if the run would write its own samples over them.
@@ -66,21 +92,21 @@ def sample_choice(recipe: Recipe) -> SampleChoice:
         )
     return SampleChoice(
         path=recipe.reference.samples,
-        bands=recipe.bands,
-        periods=recipe.months.calendar,
+        bands=recipe.bands if isinstance(recipe, Recipe) else None,
+        periods=recipe.months.calendar if isinstance(recipe, Recipe) else None,
         classes=recipe.reference.classes,
         drop=frozenset(recipe.reference.drop),
         options=sample_options(recipe.sampling),
     )
 
 
-def check_reference(recipe: Recipe, geobox: GeoBox | None) -> None:
+def check_reference(recipe: LearningRecipe, geobox: GeoBox | None) -> None:
     """Refuse labels that cannot be used on the cube's grid, colours of no class, acquisitions.
 
     Imported samples have places of their own and need no grid. Raises `InputError`.
     """
     assert recipe.reference is not None  # the caller asks only for recipes with one
-    if recipe.months.step == "acquisition":
+    if isinstance(recipe, Recipe) and recipe.months.step == "acquisition":
         raise InputError(
             "months.step = 'acquisition' gives dates that do not come again in another year, so no "
             "classifier can be trained on them\nset months.step to periods of the calendar, or "
@@ -116,34 +142,177 @@ def _refuse_shapes_of_labels(sampling: SamplingSection) -> None:
             )
 
 
-def take_samples(recipe: Recipe) -> dict[str, Any]:
+def take_samples(recipe: LearningRecipe) -> dict[str, Any]:
     """Store the samples that the recipe takes of imported ones; return what the report says.
 
     Raises `InputError` for samples that do not fit the recipe.
     """
     started = time.perf_counter()
-    layout = Layout(folder=recipe.outputs.folder)
-    write_samples(layout.samples, choose_samples(sample_choice(recipe)))
+    choice = sample_choice(recipe)
+    _store(recipe, choose_samples(choice), choice.options)
     return describe_samples(recipe) | {"seconds": round(time.perf_counter() - started, 2)}
 
 
-def sample_cube(recipe: Recipe, *, tile_digests: Mapping[str, str]) -> dict[str, Any]:
+def sample_cube(
+    recipe: Recipe, *, tile_digests: Mapping[str, str], client: "Client | None" = None
+) -> dict[str, Any]:
     """Draw the recipe's samples from its cube and store them; return what the report says.
 
-    Raises `InputError` for labels that cannot be used.
+    Chunks are read in turn, or as one task each where there is a `client`; the samples are the
+    same. The report has how far pixels of the cube resemble each other, and the block size that
+    follows from it. Raises `InputError` for labels that cannot be used.
     """
     started = time.perf_counter()
     assert recipe.reference is not None  # the caller asks only for recipes with one
-    layout = Layout(folder=recipe.outputs.folder)
-    geobox = read_spec(layout.cube).geobox
+    cube = Layout(folder=recipe.outputs.folder).cube
+    geobox = read_spec(cube).geobox
     reference = read_reference(reference_options(recipe.reference, recipe.sampling), geobox)
-    options = sample_options(recipe.sampling)
-    samples = draw_samples(layout.cube, reference, options, tile_digests=tile_digests)
-    write_samples(layout.samples, samples)
-    return describe_samples(recipe) | {"seconds": round(time.perf_counter() - started, 2)}
+    measured = measure_autocorrelation(cube, seed=recipe.sampling.seed)
+    options = sample_options(recipe.sampling, measured=measured.block_size)
+    run = read_in_turn if client is None else _as_tasks(client)
+    samples = draw_samples(cube, reference, options, tile_digests=tile_digests, run=run)
+    _store(recipe, samples, options)
+    return describe_samples(recipe) | {
+        "dropped_names": samples.attrs["canopycube"]["dropped_names"],
+        "autocorrelation": suggest_block_size(measured, used=options.block_size),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
 
 
-def describe_samples(recipe: Recipe) -> dict[str, Any]:
+def _as_tasks(client: "Client") -> Run:
+    """Return how chunks are read on a cluster: one task each."""
+
+    def run(reads: Sequence[ChunkRead], keep: Keep) -> None:
+        number = {read.id: n for n, read in enumerate(reads)}
+        tasks = {read.id: delayed(read_chunk)(read) for read in reads}
+        run_tasks(
+            client, tasks, step="sample", on_done=lambda name, values: keep(number[name], values)
+        )
+
+    return run
+
+
+def _store(recipe: LearningRecipe, samples: xr.Dataset, options: SampleOptions) -> None:
+    """Write samples, as people have decided about their labels, as Zarr and as Parquet."""
+    assert recipe.reference is not None  # the caller asks only for recipes with one
+    if recipe.reference.decisions is not None:
+        samples = apply_decisions(samples, recipe.reference.decisions)
+        refuse_too_few(samples["label"].values, samples.attrs["canopycube"]["dropped"], options)
+        samples = _with_decided_shares(samples)
+    path = Layout(folder=recipe.outputs.folder).samples
+    write_samples(path, samples)
+    write_parquet(path.with_suffix(".parquet"), samples)
+
+
+def _with_decided_shares(samples: xr.Dataset) -> xr.Dataset:
+    """Give plots whose label somebody has changed wholly to their new class."""
+    if "share" not in samples:
+        return samples
+    share = samples["share"].transpose("sample", "class")
+    names, label = samples["class"].values, samples["label"].values
+    is_changed = names[share.values.argmax(axis=1)] != label
+    whole = (names == label[:, None]).astype(np.float32)  # (sample, class)
+    decided = np.where(is_changed[:, None], whole, share.values)
+    return samples.assign(share=(("sample", "class"), decided, share.attrs))
+
+
+def store_folds(path: Path, folds: Mapping[str, Int64[np.ndarray, " sample"]]) -> None:
+    """Store the fold of every sample under each split, in the Zarr store and the table beside it.
+
+    Raises `InputError` if there are no samples at `path`, or not as many as folds.
+    """
+    add_folds(path, folds)
+    write_parquet(path.with_suffix(".parquet"), open_samples(path))
+
+
+def suggest_block_size(measured: Autocorrelation, *, used: float) -> dict[str, Any]:
+    """Return what the report says of a cube's autocorrelation and of the blocks that are `used`."""
+    notes = list(measured.notes)
+    if measured.range is not None and used < measured.range:
+        notes.append(
+            f"blocks of {used:g} m are shorter than the {measured.range:.0f} m over which pixels "
+            "resemble each other, so neighbours lie on both sides of a block split; "
+            f"sampling.block_size = {measured.block_size} is suggested"
+        )
+    return {
+        "range": None if measured.range is None else round(measured.range, 1),
+        "block_size": measured.block_size,
+        "block_size_used": used,
+        "lag": np.round(measured.lag, 1).tolist(),
+        "correlation": np.round(measured.correlation, 3).tolist(),
+        "layers": list(measured.layers),
+        "notes": notes,
+    }
+
+
+def places_to_map(cube: Path) -> Float64[np.ndarray, "place 2"]:
+    """Return some 2,500 places all over a cube, easting and northing in metres of its CRS.
+
+    They are what `model.split` matches the distances of the `knndm` split to. Raises `InputError`
+    if there is no cube.
+    """
+    geobox = read_spec(cube).geobox
+    row, column = (np.linspace(0, size - 1, min(size, 50)).round() for size in geobox.shape)
+    return np.column_stack(
+        [part.ravel() for part in cell_centres(geobox, *np.meshgrid(row, column, indexing="ij"))]
+    )
+
+
+def learning_samples(path: Path) -> Samples:
+    """Return stored samples as the model takes them: arrays, no names of dimensions.
+
+    Places are metres: those of the cube's CRS, else of an equidistant projection round the middle
+    of the longitudes and latitudes; NaN where a sample has none. Regions, years (where there are
+    several) and shares are there if they are stored. Missing values stay NaN.
+
+    Raises `InputError` if there are no samples at `path`, and `SampleError` for ones that no model
+    can learn from.
+    """
+    stored = open_samples(path)
+    share = None
+    if "share" in stored:
+        share = stored["share"].transpose("sample", "class").values.astype(np.float32)
+    return Samples.from_names(
+        reflectance=stored["reflectance"].transpose("sample", "time", "band").values,
+        bands=tuple(str(band) for band in stored["band"].values),
+        periods=tuple(str(period) for period in stored["period"].values),
+        labels=stored["label"].values.tolist(),
+        group=_numbered(stored, "group"),
+        block=_numbered(stored, "block"),
+        classes=None if share is None else stored["class"].values.tolist(),
+        place=_places(stored),
+        region=_numbered(stored, "region") if "region" in stored else None,
+        year=_years(stored),
+        share=share,
+    )
+
+
+def _numbered(stored: xr.Dataset, name: str) -> Int64[np.ndarray, " sample"]:
+    return np.unique(stored[name].values.astype(str), return_inverse=True)[1].astype(np.int64)
+
+
+def _years(stored: xr.Dataset) -> Int64[np.ndarray, " sample"] | None:
+    """Return the year of each sample, None where all are of one."""
+    if "year" not in stored:
+        return None
+    year = stored["year"].values.astype(np.int64)
+    return year if np.unique(year).size > 1 else None
+
+
+def _places(stored: xr.Dataset) -> Float64[np.ndarray, "sample 2"] | None:
+    if "x" in stored and "y" in stored:
+        return np.column_stack([stored[name].values.astype(np.float64) for name in ("x", "y")])
+    if "lon" not in stored or "lat" not in stored:
+        return None
+    lon, lat = (stored[name].values.astype(np.float64) for name in ("lon", "lat"))
+    place = np.full((lon.size, 2), np.nan)
+    is_there = np.isfinite(lon) & np.isfinite(lat)
+    if is_there.any():
+        place[is_there], _ = local_metres(lon[is_there], lat[is_there])
+    return place
+
+
+def describe_samples(recipe: LearningRecipe) -> dict[str, Any]:
     """Return counts of the stored samples, by class, group and block."""
     path = Layout(folder=recipe.outputs.folder).samples
     samples = open_samples(path)
@@ -159,5 +328,10 @@ def describe_samples(recipe: Recipe) -> dict[str, Any]:
         },
         "groups": len(set(samples["group"].values.tolist())),
         "blocks": len(set(samples["block"].values.tolist())),
+        **{
+            f"{name}s": len(set(samples[name].values.tolist()))
+            for name in ("region", "year")
+            if name in samples
+        },
         "dropped": samples.attrs["canopycube"]["dropped"],
     }

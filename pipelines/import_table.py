@@ -13,6 +13,7 @@ from cube.errors import InputError
 from cube.periods import Period
 from cube.sample import SampleOptions
 from cube.samplestore import write_samples
+from cube.series import SeriesOptions
 from cube.tables.calendar import Calendar, calendar_of
 from cube.tables.columns import same_bands
 from cube.tables.lattice import PlacedTable, crs_of, joined, refuse_too_wide
@@ -25,6 +26,7 @@ from pipelines.draw_samples import MOST_CLASSES
 from pipelines.import_advice import advice
 from pipelines.import_place import RECIPE, SAMPLES, STACK, ImportPlace, import_place
 from pipelines.import_report import import_report, write_import_report
+from pipelines.import_series import hold_series, import_series, write_series_report
 from pipelines.progress import Reporter
 
 
@@ -51,16 +53,27 @@ def import_tables(
     folder: Path,
     reporter: Reporter,
     options: ImportOptions | None = None,
+    series: SeriesOptions | None = None,
 ) -> dict[str, Any]:
     """Import tables into `folder`, which appears whole or not at all; return the report.
 
     `names` are files, folders or patterns. An older import in `folder` is replaced, unless
-    something else lies with it. Raises `InputError` for tables that cannot be imported.
+    something else lies with it. Tables of labelled series, told by their columns, become samples as
+    `series` says. Raises `InputError` for tables that cannot be imported.
     """
     started = time.perf_counter()
     options = options or ImportOptions()
+    series = series or SeriesOptions()
     with import_place(folder.resolve()) as place:
-        report = _import(find_tables(names), place, reporter, options)
+        files = find_tables(names)
+        if hold_series(files, series):
+            report = import_series(files, place, reporter, series)
+            report["passed_over"] = passed_over(names)
+            report["seconds"] = round(time.perf_counter() - started, 2)
+            write_series_report(place.draft, report)
+            place.put_in_place()
+            return report
+        report = _import(files, place, reporter, options)
         report["passed_over"] = passed_over(names)
         report["advice"] = advice(report)
         report["seconds"] = round(time.perf_counter() - started, 2)

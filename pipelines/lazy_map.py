@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from cube.errors import InputError
 from cube.mapstore import LAYERS, QUALITY_NODATA, QUALITY_SCALE, MapClass, flag_attributes
 from model.classifier import SpeciesClassifier
+from model.classifier_file import JSON_NAME
 from model.predict import predict_block
 
 LAYER_NAMES = ("species", *LAYERS)
@@ -126,8 +127,10 @@ def load_once(folder: Path, stamp: str) -> SpeciesClassifier:
 def classifier_stamp(folder: Path) -> str:
     """Return a hash of the classifier's files, so that a changed folder is loaded anew."""
     sha = hashlib.sha256()
-    for file in sorted(folder.glob("*")) if folder.is_dir() else []:
-        if file.is_file():  # another folder may be named by mistake: loading it says so
+    # what else lies there, as the report, decides no pixel; another folder may be named by mistake,
+    # and loading it says so
+    for file in sorted((*folder.glob(JSON_NAME), *folder.glob("weights-*"))):
+        if file.is_file():
             sha.update(file.name.encode() + file.read_bytes())
     return sha.hexdigest()[:16]
 

@@ -181,8 +181,8 @@ class TrainingSection(Section):
     """Settings to try out first."""
     folds: Whole = Field(default=5, ge=2, le=20)
     """Parts into which each split divides the samples."""
-    folds_used: Whole = Field(default=5, ge=1)
-    """How many of the folds are held out in turn for the scores."""
+    folds_used: Whole = Field(default=1, ge=1)
+    """How many of the folds the network is scored on; under the strictest split on all."""
     splits: tuple[Literal["region", "year", "knndm"], ...] = ()
     """More splits beside random, grouped and block ones."""
     buffer: Number = Field(default=0.0, ge=0)

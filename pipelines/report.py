@@ -11,8 +11,11 @@ SPLITS = {
     "random": "random pixels held out: flatters, neighbours are on both sides",
     "grouped": "whole groups held out",
     "block": "whole spatial blocks held out",
+    "region": "whole regions held out",
+    "year": "whole years held out",
+    "knndm": "held out as far from training samples as the map is (kNNDM)",
 }
-"""The three ways samples are held out, and how each is to be read."""
+"""The ways samples are held out, and how each is to be read."""
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -200,8 +203,10 @@ def score_lines(scores: dict[str, Any]) -> list[str]:
             for entry in entries
             if entry["scores"]
         ]
+        if not entries:
+            continue  # not asked for
         if not told:
-            told = [entries[0]["notes"][0] if entries else "not scored"]
+            told = [entries[0]["notes"][0] if entries[0]["notes"] else "not scored"]
         lines.append(f"{split:8}{'; '.join(told)}   ({meaning})")
     return ["accuracy / macro-F1 on held-out samples", *lines]
 
@@ -250,9 +255,10 @@ def _score_table(scores: dict[str, Any]) -> list[str]:
 
 
 def _class_table(scores: dict[str, Any]) -> list[str]:
-    """Return recall and precision per class of the network with whole blocks or groups held out."""
-    by_split = {entry["split"]: entry for entry in scores["entries"] if entry["model"] == "lstm"}
-    split = next((name for name in ("block", "grouped") if by_split[name]["scores"]), None)
+    """Return recall and precision per class of the network under the strictest split."""
+    network = scores["network"]
+    by_split = {entry["split"]: entry for entry in scores["entries"] if entry["model"] == network}
+    split = scores["chosen_by"]
     if split is None:
         return []
     lines = [f"Per class, {SPLITS[split]}:", ""]

@@ -12,33 +12,23 @@ from cube.errors import InputError, WorkFailedError
 from cube.ledger import Ledger, fingerprint
 from pipelines.build_cube import build_cube, cube_digest, lost_scenes
 from pipelines.cluster import connect
-from pipelines.content import content_of_file, content_of_store
-from pipelines.plan import CubePlan, Layout, area_of, describe, plan_cube
+from pipelines.content import content_of_file
+from pipelines.learn import Learning
+from pipelines.plan import CubePlan, area_of, describe, plan_cube
 from pipelines.planned import tiles_at_once
 from pipelines.progress import Reporter
-from pipelines.recipe import Recipe, read_recipe
-from pipelines.report import read_report, write_report
+from pipelines.recipe import Recipe, SeriesRecipe, read_recipe
 from pipelines.sole_user import sole_user
 
 if TYPE_CHECKING:
     from distributed import Client
 
-SECTIONS = ("cube", "samples", "training", "map", "published", "run")
-"""The report's sections, in the order in which they follow from each other."""
 
-
-class Run:
-    """One recipe being carried out; each step can be called alone and resumes.
-
-    The report says of each step what it was made from (`inputs`). A step whose inputs have changed
-    takes its own section and all that followed from it out of the report before it starts, so
-    nothing stale is ever reported, resumed from or published.
-    """
+class Run(Learning[Recipe]):
+    """One recipe being carried out; each step can be called alone and resumes."""
 
     def __init__(self, recipe: Recipe, reporter: Reporter) -> None:
-        self.recipe, self.reporter = recipe, reporter
-        self.layout = Layout(folder=recipe.outputs.folder)
-        self.report = read_report(self.layout.report)
+        super().__init__(recipe, reporter)
         self._stack = ExitStack()
         self._plan: CubePlan | None = None
         self._client: Client | None = None
@@ -167,31 +157,6 @@ class Run:
         )
         return self._end("cube", self.plan.inputs, found)
 
-    def sample(self) -> dict[str, Any]:
-        """Draw samples from the finished cube, or take imported ones, which need none."""
-        inputs = self._sample_inputs()
-        if self._is_done("samples", inputs) and self.layout.samples.exists():
-            return dict(self.report["samples"])
-        from pipelines.draw_samples import check_reference, sample_cube, take_samples
-
-        self._begin("samples", inputs)
-        if self._takes_samples:
-            check_reference(self.recipe, None)
-            return self._end("samples", inputs, take_samples(self.recipe))
-        records = self._cube_records()
-        digests = {tile: str(record["digest"]) for tile, record in records.items()}
-        return self._end("samples", inputs, sample_cube(self.recipe, tile_digests=digests))
-
-    def train(self) -> dict[str, Any]:
-        """Score and train the classifier."""
-        inputs = self._training_inputs()
-        if self._is_done("training", inputs) and self._has_classifier():
-            return dict(self.report["training"])
-        from pipelines.train_model import train_model
-
-        self._begin("training", inputs)
-        return self._end("training", inputs, train_model(self.recipe, self.reporter))
-
     def map(self, *, table: Path | None = None) -> dict[str, Any]:
         """Classify the cube; with `table` write every classified pixel there as a row, too."""
         from pipelines.map_species import map_species, plan_map
@@ -302,57 +267,26 @@ class Run:
 
             return plan_cube(self.recipe, update_lock=update_lock, on_scene=on_scene)
 
-    def _sample_inputs(self) -> str:
+    def _draw(self) -> dict[str, Any]:
+        """Draw samples from the finished cube, or take imported ones, which need none."""
+        if self._takes_samples:
+            return super()._draw()
+        from pipelines.draw_samples import sample_cube
+
+        records = self._cube_records()
+        digests = {tile: str(record["digest"]) for tile, record in records.items()}
+        return sample_cube(self.recipe, tile_digests=digests, client=self.client)
+
+    def _origin_of_samples(self) -> dict[str, Any]:
         section = self.recipe.reference
-        if section is None:
-            raise InputError("the recipe has no [reference], so there is nothing to sample")
-        reference = section.model_dump(mode="json", exclude={"file", "samples", "colours"})
-        sampling = self.recipe.sampling.model_dump()
+        assert section is not None  # the caller has seen to it
         if section.samples is not None:
             periods = [str(period) for period in self.recipe.months.calendar]
-            return fingerprint(
-                {
-                    "samples": content_of_store(section.samples),
-                    "bands": self.recipe.bands,
-                    "periods": periods,
-                    "reference": reference,
-                    "sampling": sampling,
-                }
-            )
+            own = {"bands": self.recipe.bands, "periods": periods}
+            return super()._origin_of_samples() | own
         assert section.file is not None  # one of the two, by validation
-        return fingerprint(
-            {
-                "cube": cube_digest(self._cube_records()),
-                "reference": reference,
-                "file": content_of_file(section.file),
-                "sampling": sampling,
-            }
-        )
-
-    @property
-    def _takes_samples(self) -> bool:
-        return self.recipe.reference is not None and self.recipe.reference.samples is not None
-
-    def _training_inputs(self) -> str:
-        inputs = self._sample_inputs()
-        if not self._is_done("samples", inputs) or not self.layout.samples.exists():
-            raise InputError(
-                "there are no samples for this recipe yet; run `canopycube sample` first"
-            )
-        return fingerprint({"samples": inputs, "training": self.recipe.training.model_dump()})
-
-    def _has_classifier(self) -> bool:
-        """Return whether the classifier on disk is the one the report speaks of."""
-        if not self.layout.classifier.exists():
-            return False
-        from model.classifier import SpeciesClassifier
-        from model.errors import ClassifierError
-
-        try:
-            found = SpeciesClassifier.load(self.layout.classifier).fingerprint
-        except ClassifierError:
-            return False  # damaged: it is trained again
-        return found.startswith(self.report["training"]["fingerprint"])
+        cube = cube_digest(self._cube_records())
+        return {"cube": cube, "file": content_of_file(section.file)}
 
     def _cube_records(self) -> dict[str, dict[str, Any]]:
         """Return the ledger of the cube; `InputError` unless the cube is there and complete.
@@ -378,24 +312,6 @@ class Run:
             )
         return records
 
-    def _is_done(self, name: str, inputs: str) -> bool:
-        return bool(self.report.get(name, {}).get("inputs") == inputs)
-
-    def _begin(self, name: str, inputs: str) -> None:
-        """Forget what other inputs gave, and all that followed from it."""
-        if self._is_done(name, inputs):
-            return
-        for later in SECTIONS[SECTIONS.index(name) :]:
-            self.report.pop(later, None)
-        if self.layout.report.exists():
-            write_report(self.layout.report, self.report)
-
-    def _end(self, name: str, inputs: str, found: dict[str, Any]) -> dict[str, Any]:
-        self.report["name"] = self.recipe.name
-        self.report[name] = {**found, "inputs": inputs}
-        write_report(self.layout.report, self.report)
-        return dict(self.report[name])
-
 
 @contextmanager
 def open_run(recipe: Recipe | Path, reporter: Reporter | None = None) -> Iterator[Run]:
@@ -406,18 +322,34 @@ def open_run(recipe: Recipe | Path, reporter: Reporter | None = None) -> Iterato
     to change.
     """
     read = read_recipe(recipe) if isinstance(recipe, Path) else recipe
-    _refuse_an_import(read.outputs.folder)
-    with sole_user(read.outputs.folder):
+    with _own_folder(read.outputs.folder, "composite.tile or fewer cluster.workers"):
         run = Run(read, reporter or Reporter(is_quiet=True))
         try:
             yield run
-        except MemoryError as error:
-            raise WorkFailedError(
-                "the machine ran out of memory; use a smaller composite.tile or fewer "
-                "cluster.workers"
-            ) from error
         finally:
             run.close()
+
+
+@contextmanager
+def open_learning(
+    recipe: SeriesRecipe, reporter: Reporter | None = None
+) -> Iterator[Learning[SeriesRecipe]]:
+    """Yield the steps of a recipe of labelled series, as `open_run` does those of a cube."""
+    with _own_folder(recipe.outputs.folder, "training.batch_size or sampling.max_per_class"):
+        yield Learning(recipe, reporter or Reporter(is_quiet=True))
+
+
+@contextmanager
+def _own_folder(folder: Path, smaller: str) -> Iterator[None]:
+    """Let one run work in a folder; say what to make smaller where memory does not suffice."""
+    _refuse_an_import(folder)
+    with sole_user(folder):
+        try:
+            yield
+        except MemoryError as error:
+            raise WorkFailedError(
+                f"the machine ran out of memory; use a smaller {smaller}"
+            ) from error
 
 
 def _refuse_an_import(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Shaped
+from jaxtyping import Int64, Shaped
 
 from cube.errors import InputError
 from cube.periods import Period
@@ -22,10 +22,10 @@ class SampleChoice:
 
     path: Path
     """The store."""
-    bands: tuple[str, ...]
-    """Bands, in the order in which they are wanted."""
-    periods: tuple[Period, ...]
-    """Periods that the samples must have, no more and no fewer."""
+    bands: tuple[str, ...] | None = None
+    """Bands, in the order in which they are wanted; None takes all."""
+    periods: tuple[Period, ...] | None = None
+    """Periods that the samples must have, no more and no fewer; None takes them as they are."""
     classes: Mapping[str, str] = field(default_factory=dict)
     """Class as stored to class as trained: keeps, renames, merges; others are dropped if given."""
     drop: frozenset[str] = frozenset()
@@ -58,9 +58,12 @@ def choose_samples(choice: SampleChoice) -> xr.Dataset:
     options = choice.options
     label = _renamed(stored["label"].values, choice)
     is_wanted = label != ""
-    is_seen = (stored["clear_count"].values > 0).sum(axis=1) >= options.min_clear_months
+    is_seen = _clear_periods(stored) >= options.min_clear_months
     is_candidate = is_wanted & is_seen
-    is_chosen = thinned(label, stored["group"].values, is_candidate, options)
+    blocks = stored["block"].values
+    if "x" in stored:  # series without a grid keep the blocks that they were imported with
+        blocks = spatial_blocks(stored["x"].values, stored["y"].values, options.block_size)
+    is_chosen = thinned(label, stored["group"].values, is_candidate, options, block=blocks)
     ours = stored.attrs["canopycube"]
     dropped = Counter(ours["dropped"])
     dropped["samples of classes not asked for"] += int((~is_wanted).sum())
@@ -68,29 +71,66 @@ def choose_samples(choice: SampleChoice) -> xr.Dataset:
     dropped["samples beyond the most per group or class"] += int((is_candidate & ~is_chosen).sum())
     dropped = Counter({reason: count for reason, count in dropped.items() if count})
     refuse_too_few(label[is_chosen], dropped, options)
-    chosen = stored.isel(sample=np.flatnonzero(is_chosen)).sel(band=list(choice.bands))
-    blocks = spatial_blocks(chosen["x"].values, chosen["y"].values, options.block_size)
+    bands = list(choice.bands or ours["bands"])
+    chosen = stored.isel(sample=np.flatnonzero(is_chosen)).sel(band=bands)
     attributes: dict[str, Any] = {
         **ours,
-        "bands": list(choice.bands),
+        "bands": bands,
         "dropped": dict(dropped),
         "options": asdict(options),
     }
-    return chosen.assign(
-        label=("sample", label[is_chosen], stored["label"].attrs), block=("sample", blocks)
-    ).assign_attrs(canopycube=attributes)
+    chosen = chosen.assign(
+        label=("sample", label[is_chosen], stored["label"].attrs),
+        block=("sample", blocks[is_chosen]),
+    )
+    if "share" in chosen and (choice.classes or choice.drop):
+        chosen = _renamed_shares(chosen, choice)
+    return chosen.assign_attrs(canopycube=attributes)
+
+
+def _renamed_shares(chosen: xr.Dataset, choice: SampleChoice) -> xr.Dataset:
+    """Return samples of mixed plots with the shares of the classes that are trained.
+
+    Shares of merged classes add up, those of classes left out go, and the rest is brought back to a
+    sum of 1; the label is the largest one.
+    """
+    stored = chosen["class"].values
+    names = _renamed(stored, choice)
+    kept = np.unique(names[names != ""])
+    shares = chosen["share"].transpose("sample", "class").values
+    summed = np.stack([shares[:, names == name].sum(axis=1) for name in kept], axis=1)
+    total = summed.sum(axis=1, keepdims=True)
+    share = (summed / np.where(total > 0, total, 1)).astype(np.float32)  # (sample, class)
+    return (
+        chosen.drop_dims("class")
+        .assign(
+            label=("sample", kept[share.argmax(axis=1)], chosen["label"].attrs),
+            share=(("sample", "class"), share, chosen["share"].attrs),
+        )
+        .assign_coords({"class": kept})
+    )
+
+
+def _clear_periods(stored: xr.Dataset) -> Int64[np.ndarray, " sample"]:
+    """Return how many periods of each sample have a clear look, or any value at all."""
+    if "clear_count" in stored:
+        return np.asarray((stored["clear_count"].values > 0).sum(axis=1), np.int64)
+    is_seen = np.isfinite(stored["reflectance"].transpose("sample", "time", "band").values)
+    return np.asarray(is_seen.any(axis=2).sum(axis=1), np.int64)
 
 
 def _refuse_other(stored: xr.Dataset, choice: SampleChoice) -> None:
     """Refuse samples without a band, with other periods, or without a class that is named."""
     name = choice.path.name
     ours = stored.attrs["canopycube"]
-    if missing := [band for band in choice.bands if band not in ours["bands"]]:
+    if missing := [band for band in choice.bands or () if band not in ours["bands"]]:
         raise InputError(
             f"samples {name!r} lack {', '.join(missing)}, which the recipe's bands name; they have "
             f"{', '.join(ours['bands'])}"
         )
-    wanted = [str(period) for period in choice.periods]
+    wanted = ours["periods"]
+    if choice.periods is not None:
+        wanted = [str(period) for period in choice.periods]
     if wanted != ours["periods"]:
         raise InputError(
             f"samples {name!r} have other periods than the recipe: "

@@ -599,7 +599,7 @@ def test_every_takes_a_systematic_sample_of_polygons(tmp_path: Path) -> None:
 def test_more_cells_than_fit_in_memory_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cube.reference._MOST_CELLS", 2000)
+    monkeypatch.setattr("cube.claims._MOST_CELLS", 2000)
     frame = geopandas.GeoDataFrame({"class": ["oak"]}, geometry=[GRID.extent.geom], crs=CRS)
     frame.to_file(tmp_path / "all.gpkg")
     raster = write_raster(tmp_path / "all.tif", np.ones((40, 60), dtype=np.uint8), GRID.transform)

@@ -1,6 +1,7 @@
 """Samples are the cube's own values at the labelled cells, whatever the chunks: plain loops."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -29,9 +30,22 @@ STORED = np.where(
 ).astype(np.int16)  # fmt: skip
 
 
-def make_cube(path: Path, *, tile: int = 32, chunk: int = 16, sharded: bool = True) -> Path:
+def make_cube(
+    path: Path,
+    *,
+    tile: int = 32,
+    chunk: int = 16,
+    sharded: bool = True,
+    zarr_format: Literal[2, 3] = 3,
+) -> Path:
     spec = CubeSpec(
-        geobox=GRID, periods=MONTHS, bands=BANDS, tile=tile, chunk=chunk, sharded=sharded
+        geobox=GRID,
+        periods=MONTHS,
+        bands=BANDS,
+        tile=tile,
+        chunk=chunk,
+        sharded=sharded,
+        zarr_format=zarr_format,
     )
     create_cube(path, spec)
     for region in spec.regions():
@@ -125,6 +139,27 @@ def test_samples_do_not_depend_on_chunks(
     assert first.attrs["canopycube"]["cube"] != second.attrs["canopycube"]["cube"]
 
 
+def test_blocks_are_dealt_in_turn_as_they_are_named(cube: Path) -> None:
+    options = SampleOptions(block_size=130, stratify="block", max_per_class=40)
+    samples = draw_samples(cube, REFERENCE, options)
+    everything = draw_samples(cube, REFERENCE, SampleOptions(block_size=130))
+    for name in ("c0", "c1", "c2"):
+        taken, there = (
+            dict(
+                zip(*np.unique(one["block"][one["label"] == name], return_counts=True), strict=True)
+            )
+            for one in (samples, everything)
+        )
+        assert sum(taken.values()) == 40
+        for block, count in there.items():
+            assert taken.get(block, 0) >= min(count, max(taken.values()) - 1)
+
+
+def test_a_cube_of_zarr_format_2_gives_the_same_samples(cube: Path, tmp_path: Path) -> None:
+    other = make_cube(tmp_path / "other.zarr", sharded=False, zarr_format=2)
+    xr.testing.assert_equal(draw_samples(cube, REFERENCE), draw_samples(other, REFERENCE))
+
+
 def test_the_order_of_the_reference_does_not_matter(cube: Path) -> None:
     turned = Reference(
         geobox=GRID,
@@ -167,7 +202,7 @@ def test_each_chunk_is_read_once_and_only_where_samples_are(
         return plain(array, selection)
 
     monkeypatch.setattr(zarr.Array, "__getitem__", counting)
-    monkeypatch.setattr("cube.sample._READ_BYTES", 2 * 3 * 16 * 16 * 2)  # two months at a time
+    monkeypatch.setattr("cube.chunkreads._READ_BYTES", 2 * 3 * 16 * 16 * 2)  # two months at a time
     found = draw_samples(cube, reference)
     assert len(reads) == len(set(reads)) == 2 * 4 * 4
     assert {column for *_, column in reads} == {0}

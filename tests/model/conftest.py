@@ -54,4 +54,6 @@ def make_samples() -> Callable[..., Samples]:
 @pytest.fixture(scope="session")
 def quick() -> TrainConfig:
     """A small network that learns the samples above in about a second."""
-    return TrainConfig.preset("default", hidden=16, epochs=25, batch_size=32, learning_rate=1e-2)
+    return TrainConfig.preset(
+        "default", hidden=16, epochs=25, batch_size=32, learning_rate=1e-2, patience=20
+    )

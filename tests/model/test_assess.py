@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from model.assess import Scores
+from model.assess import Scores, merged
 
 pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
 
@@ -49,3 +49,24 @@ def test_no_samples_give_no_score() -> None:
     scores = Scores.from_labels(none, none, ("a", "b"))
     assert np.isnan([scores.accuracy, scores.macro_f1, scores.weighted_f1]).all()
     assert scores.to_dict()["accuracy"] is None
+
+
+@given(pairs)
+def test_merged_scores_equal_those_of_labels_merged_before(
+    given_pairs: list[tuple[int, int]],
+) -> None:
+    true, predicted = (np.array(side, np.int64) for side in zip(*given_pairs, strict=True))
+    scores = Scores.from_labels(true, predicted, ("pine", "oak", "spruce", "ash", "water"))
+    leaf = {"pine": "conifer", "spruce": "conifer", "oak": "broadleaf", "ash": "broadleaf"}
+    found = merged(scores, leaf)
+    assert found.classes == ("conifer", "broadleaf", "water")
+    number = np.array([0, 1, 0, 1, 2])
+    expected = metrics.confusion_matrix(number[true], number[predicted], labels=[0, 1, 2])
+    np.testing.assert_array_equal(found.confusion, expected)
+
+
+def test_merging_what_is_no_class_is_refused() -> None:
+    none = np.array([], np.int64)
+    scores = Scores.from_labels(none, none, ("a", "b"))
+    with pytest.raises(ValueError, match=r"\['c'\] are no classes of the scores; those are"):
+        merged(scores, {"c": "d"})

@@ -11,9 +11,10 @@ import pytest
 import safetensors.numpy
 import torch
 
-from model.classifier import SpeciesClassifier, train_classifier
+from model.classifier import SpeciesClassifier
 from model.config import TrainConfig
 from model.errors import ClassifierError, SampleError
+from model.learn import train_classifier
 from model.samples import Samples
 
 Make = Callable[..., Samples]
@@ -178,19 +179,28 @@ class _Bomb:
             "changed after it was saved",
         ),
         (
-            lambda f: forge(f, lambda c: c.update(schema=3)),
-            "has layout version 3, this program rea",
+            lambda f: forge(f, lambda c: c.update(schema=2)),
+            "has layout version 2, this program rea",
         ),
         (lambda f: forge(f, lambda c: c.pop("periods")), "has a wrong entry: 'periods'"),
-        (lambda f: forge(f, lambda c: c.update(mean="high")), "has a wrong entry"),
+        (lambda f: forge(f, lambda c: c["model"].update(mean="high")), "has a wrong entry"),
         (
-            lambda f: forge(f, lambda c: c.update(mean=[0.0], deviation=[1.0])),
+            lambda f: forge(f, lambda c: c["model"].update(mean=[0.0], deviation=[1.0])),
             "other than the 16 values",
         ),
-        (lambda f: forge(f, lambda c: c.update(limit=-1.0)), "limit of scaled features is -1.0"),
-        (lambda f: forge(f, lambda c: c["config"].update(hidden=0)), "hidden is 0; expected 1 to"),
-        (lambda f: forge(f, lambda c: c["config"].update(hidden=4096)), "the settings call for"),
-        (lambda f: forge(f, lambda c: c["config"].update(run="ls")), r"unknown \['run'\]"),
+        (
+            lambda f: forge(f, lambda c: c["model"].update(limit=-1.0)),
+            "limit of scaled features is -1.0",
+        ),
+        (
+            lambda f: forge(f, lambda c: c["model"]["config"].update(hidden=0)),
+            "hidden is 0; expected 1 to",
+        ),
+        (
+            lambda f: forge(f, lambda c: c["model"]["config"].update(hidden=4096)),
+            "the settings call for",
+        ),
+        (lambda f: forge(f, lambda c: c["model"]["config"].update(run="ls")), r"unknown \['run'\]"),
         (
             lambda f: forge(f, lambda c: c.update(periods=["13"] * 12)),
             "are not months '03' or days",
@@ -206,19 +216,50 @@ class _Bomb:
         (lambda f: _flip(weights_file(f)), "changed after it was saved"),
         (lambda f: put_weights(f, pickle.dumps(_Bomb())), "is no safetensors file"),
         (
-            lambda f: forge_weights(f, lambda w: w["head.bias"].fill(np.nan)),
+            lambda f: forge_weights(f, lambda w: w["network0.head.bias"].fill(np.nan)),
             "weights are not finite",
         ),
-        (lambda f: forge_weights(f, lambda w: w.pop("head.bias")), "'head.bias' are None"),
+        (lambda f: forge_weights(f, lambda w: w.pop("network0.head.bias")), "'head.bias' are None"),
         (
-            lambda f: forge_weights(f, lambda w: w.update(extra=np.zeros(1, np.float32))),
+            lambda f: forge_weights(
+                f, lambda w: w.update({"network0.extra": np.zeros(1, np.float32)})
+            ),
             "the settings call for None",
         ),
         (
             lambda f: forge_weights(
-                f, lambda w: w.update({"head.bias": w["head.bias"].astype(np.float64)})
+                f,
+                lambda w: w.update(
+                    {"network0.head.bias": w["network0.head.bias"].astype(np.float64)}
+                ),
             ),
             "float64",
+        ),
+        (
+            lambda f: forge_weights(f, lambda w: w.update(more=np.zeros(1, np.float32))),
+            "'more' belongs to nothing",
+        ),
+        (lambda f: forge(f, lambda c: c["model"].update(networks=2)), "2 networks are stored"),
+        (lambda f: forge(f, lambda c: c["model"].update(networks="many")), "'many' networks"),
+        (lambda f: forge(f, lambda c: c["model"].update(type="pickle")), "type 'pickle' is not kn"),
+        (lambda f: forge(f, lambda c: c["model"].update(type="baseline")), "the stored model lac"),
+        (lambda f: forge(f, lambda c: c.update(model=[1])), "has a wrong entry"),
+        (lambda f: forge(f, lambda c: c.update(parents={"yew": "tree"})), "'yew', which is no cl"),
+        (lambda f: forge(f, lambda c: c.update(parents=[])), "the legend is"),
+        (
+            lambda f: forge(f, lambda c: c.update(calibration={"temperature": 0})),
+            "temperature is 0.0; expected 0.05 to 20",
+        ),
+        (
+            lambda f: forge(
+                f, lambda c: c.update(conformal={"coverage": 0.9, "threshold": [1], "groups": [1]})
+            ),
+            "expected 3 numbers",
+        ),
+        (lambda f: forge(f, lambda c: c.update(applicability=["features"])), "area of applicab"),
+        (
+            lambda f: forge(f, lambda c: c["model"]["definitions"].update(B02="B03")),
+            "was trained with 'B02' as 'B03'",
         ),
     ],
 )

@@ -1,14 +1,13 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.impute import SimpleImputer
 
-from model.baselines import RandomForest, majority_probability
+from model import crossvalidate
+from model.baselines import BASELINES
 from model.config import TrainConfig
 from model.crossvalidate import (
     MAJORITY,
@@ -16,15 +15,21 @@ from model.crossvalidate import (
     RANDOM_FOREST,
     Progress,
     ScoreTable,
+    choose,
     compare_splits,
     cross_validate,
+    cross_validate_baseline,
+    strictest_split,
     train_network,
 )
-from model.features import DEFAULT_FEATURES
+from model.errors import SampleError
+from model.features import DEFAULT_FEATURES, FeatureSet
+from model.outoffold import out_of_fold
 from model.samples import Samples
 from model.split import SPLITS, make_folds
 
 Make = Callable[..., Samples]
+FEW = FeatureSet(names=("B04", "B08"))
 
 
 def test_a_separable_forest_is_separated(make_samples: Make, quick: TrainConfig) -> None:
@@ -47,26 +52,49 @@ def test_labels_shuffled_between_groups_score_like_chance(
 
 
 def test_the_three_splits_stand_side_by_side(make_samples: Make, quick: TrainConfig) -> None:
-    samples = make_samples(groups=45, per_group=4)
+    samples = make_samples(groups=30, per_group=2)
     seen: list[Progress] = []
-    table = compare_splits(samples, replace(quick, epochs=8), folds=5, watch=seen.append)
+    some = replace(quick, epochs=3, features=FEW)
+    table = compare_splits(samples, some, folds=5, watch=seen.append)
+    models = (NETWORK, *BASELINES, MAJORITY)
     assert {(e.split, e.model) for e in table.entries} == {
-        (split, model) for split in SPLITS for model in (NETWORK, RANDOM_FOREST, MAJORITY)
+        (split, model) for split in SPLITS for model in models
     }
     for split in SPLITS:
-        held_out = {table.of(split, m).held_out for m in (NETWORK, RANDOM_FOREST, MAJORITY)}
-        assert len(held_out) == 1
-        assert held_out.pop() == pytest.approx(len(samples) / 5, rel=0.3)
-        assert (table.of(split).folds, table.of(split).folds_used) == (5, 1)
+        # the strictest split chooses and calibrates: there the network has every fold held out
+        used = 5 if split == "block" else 1
+        entry = table.of(split)
+        assert entry.held_out == pytest.approx(len(samples) * used / 5, rel=0.3)
+        assert (entry.folds, entry.folds_used, entry.against) == (5, used, None)
+        for model in models[1:]:
+            entry = table.of(split, model)
+            assert (entry.held_out, entry.folds_used) == (len(samples), 5)
+            assert entry.against is not None
+            # compared on what the network was scored on, and on nothing else
+            assert entry.against.samples == table.of(split).held_out
+            assert entry.against.unit == ("block" if split == "block" else "group")
+        assert table.predictions_of(split).index.tolist() == [
+            index
+            for index, fold in zip(
+                table.predictions_of(split, "lda").index.tolist(),
+                table.predictions_of(split, "lda").fold.tolist(),
+                strict=True,
+            )
+            if fold < used
+        ]
     assert {progress.split for progress in seen} == set(SPLITS)
-    assert (
-        json.loads(json.dumps(table.to_dict(), allow_nan=False))["entries"][0]["split"] == "random"
-    )
+    found = json.loads(json.dumps(table.to_dict(), allow_nan=False))
+    assert found["entries"][0]["split"] == "random"
+    assert found["entries"][1]["against"]["verdict"]
+    assert found["chosen_by"] == "block"
+    assert found["best"] == choose(table) == choose(table, "block")
+    assert len(found["verdicts"]) == len(BASELINES)
+    assert found["entries"][1]["macro_f1"] == found["entries"][1]["scores"]["macro_f1"]
 
 
 def test_a_random_score_alone_is_refused(make_samples: Make, quick: TrainConfig) -> None:
     samples = make_samples(groups=12, per_group=4)
-    table = compare_splits(samples, replace(quick, epochs=1))
+    table = compare_splits(samples, replace(quick, epochs=1), baselines=())
     alone = tuple(entry for entry in table.entries if entry.split == "random")
     with pytest.raises(ValueError, match="never shown without the grouped and block ones"):
         ScoreTable(entries=alone)
@@ -75,12 +103,15 @@ def test_a_random_score_alone_is_refused(make_samples: Make, quick: TrainConfig)
 def test_a_split_that_cannot_be_made_says_why(make_samples: Make, quick: TrainConfig) -> None:
     samples = make_samples(groups=12, per_group=4)
     one_block = replace(samples, block=np.zeros(len(samples), np.int64))
-    table = compare_splits(one_block, replace(quick, epochs=1))
+    table = compare_splits(one_block, replace(quick, epochs=1), baselines=("lda",))
     entry = table.of("block")
     assert entry.scores is None
     assert entry.notes[0].startswith("the block split finds 0 classes in two blocks or more")
     assert entry.to_dict()["scores"] is None
+    assert table.of("block", "lda").scores is None
     assert table.of("grouped").scores is not None
+    assert strictest_split(table) == "grouped"
+    assert table.to_dict()["chosen_by"] == "grouped"
 
 
 def test_random_split_flatters_when_groups_are_alike_inside(quick: TrainConfig) -> None:
@@ -97,7 +128,13 @@ def test_random_split_flatters_when_groups_are_alike_inside(quick: TrainConfig) 
         group=group.astype(np.int64),
         block=group.astype(np.int64),
     )
-    table = compare_splits(samples, replace(quick, hidden=32), folds_used=2)
+    table = compare_splits(
+        samples,
+        replace(quick, hidden=32),
+        folds_used=2,
+        baseline_folds_used=2,
+        baselines=(RANDOM_FOREST,),
+    )
     for model in (NETWORK, RANDOM_FOREST):
         random_scores, grouped = table.of("random", model).scores, table.of("grouped", model).scores
         assert random_scores is not None
@@ -118,37 +155,103 @@ def test_training_stops_by_held_out_groups(make_samples: Make, quick: TrainConfi
     assert [report.validation_loss for report in seen] == [None] * 5
 
 
-def test_random_forest_equals_scikit_learn_on_imputed_columns(make_samples: Make) -> None:
-    train, test = make_samples(groups=12), make_samples(groups=12, seed=1)
-    forest = RandomForest.fit(train, DEFAULT_FEATURES, trees=10, seed=4, threads=1)
+def test_out_of_fold_equals_a_plain_loop(make_samples: Make) -> None:
+    samples = make_samples(groups=15)
+    folds = make_folds(samples, "grouped", folds=3)
+    found = cross_validate_baseline("lda", samples, FEW, folds=folds, seed=2)
+    from model.baselines import fit_baseline
 
-    def columns(samples: Samples) -> np.ndarray:
-        values = DEFAULT_FEATURES.compute(samples.reflectance, samples.bands)
-        return values.reshape(len(samples), -1)
-
-    impute = SimpleImputer(strategy="median").fit(columns(train))
-
-    def filled(samples: Samples) -> np.ndarray:
-        clear = np.isfinite(samples.reflectance[..., 0])
-        return np.hstack([impute.transform(columns(samples)), clear]).astype(np.float32)
-
-    theirs = RandomForestClassifier(10, random_state=4).fit(filled(train), train.label)
-    expected = theirs.predict_proba(filled(test)).astype(np.float32)
-    np.testing.assert_allclose(forest.probability(test), expected, atol=1e-6)
+    for fold in range(3):
+        out = folds.fold == fold
+        model = fit_baseline("lda", samples.take(np.flatnonzero(~out)), FEW, seed=2)
+        expected = model.probability(samples.reflectance[out], samples.bands)
+        np.testing.assert_array_equal(found.probability[found.fold == fold], expected)
+    assert found.index.tolist() == list(range(len(samples)))
 
 
-def test_majority_equals_the_prior_of_scikit_learn(make_samples: Make) -> None:
-    samples = make_samples(groups=13)
-    theirs = DummyClassifier(strategy="prior").fit(np.zeros((len(samples), 1)), samples.label)
-    np.testing.assert_allclose(
-        majority_probability(samples, 3), theirs.predict_proba(np.zeros((3, 1))), rtol=1e-6
-    )
+def test_the_simple_model_is_chosen_where_it_is_better(
+    make_samples: Make, quick: TrainConfig
+) -> None:
+    samples = make_samples(groups=30, noise=0.02)
+    lame = replace(quick, epochs=1, learning_rate=1e-9)  # a network that learns nothing
+    table = compare_splits(samples, lame, folds_used=None, baselines=("lda",))
+    assert choose(table) == "lda"
+    against = table.of("block", "lda").against
+    assert against is not None
+    assert against.verdict.startswith("lda wins by ")
+    assert table.verdicts == (f"lda: {against.verdict} (block split)",)
+    # a draw goes to the network, and so does a table that says nothing
+    same = replace(against, macro_f1=replace(against.macro_f1, difference=0.0))
+    even = [replace(e, against=same if e.against else None) for e in table.entries]
+    assert choose(replace(table, entries=tuple(even))) == NETWORK
+    assert choose(ScoreTable(entries=())) == NETWORK
+    with pytest.raises(ValueError, match="random split does not choose"):
+        choose(table, "random")
 
 
-def test_forest_knows_classes_it_never_saw(make_samples: Make) -> None:
+def test_the_majority_class_is_never_shipped(make_samples: Make, quick: TrainConfig) -> None:
     samples = make_samples(groups=12)
-    two = samples.take(np.flatnonzero(samples.label != 1).astype(np.int64))
-    forest = RandomForest.fit(two, DEFAULT_FEATURES, trees=5, threads=1)
-    probability = forest.probability(samples)
-    assert probability.shape == (len(samples), 3)
-    assert not probability[:, 1].any()
+    table = compare_splits(
+        samples, replace(quick, epochs=1, learning_rate=1e-9), splits=("grouped",), baselines=()
+    )
+    entry = table.of("grouped", MAJORITY)
+    assert entry.against is not None
+    better = replace(entry.against, macro_f1=replace(entry.against.macro_f1, difference=0.5))
+    entries = tuple(replace(e, against=better if e.against else None) for e in table.entries)
+    assert choose(replace(table, entries=entries)) == NETWORK
+
+
+def test_finished_folds_are_not_done_again(
+    make_samples: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = make_samples(groups=12)
+    folds = make_folds(samples, "grouped", folds=3)
+    fitted: list[str] = []
+    fit = crossvalidate.fit_baseline
+
+    def counted(name: str, *args: object, **settings: object) -> object:
+        fitted.append(name)
+        return fit(name, *args, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(crossvalidate, "fit_baseline", counted)
+
+    def run(given: Samples = samples, seed: int = 0, used: int | None = None) -> np.ndarray:
+        fitted.clear()
+        return cross_validate_baseline(
+            "lda", given, FEW, folds=folds, folds_used=used, seed=seed, keep=tmp_path
+        ).probability
+
+    run(used=2)  # as if killed after two folds
+    assert len(fitted) == 2
+    whole = run()
+    assert len(fitted) == 1
+    np.testing.assert_array_equal(run(), whole)
+    assert not fitted
+    run(seed=1)  # other settings
+    assert len(fitted) == 3
+    run(replace(samples, label=samples.label[::-1].copy()))  # other samples
+    assert len(fitted) == 3
+    for place in tmp_path.glob("*.npy"):
+        place.write_bytes(place.read_bytes()[:100])
+    np.testing.assert_array_equal(run(), whole)
+    assert len(fitted) == 3
+    for place in tmp_path.glob("*.npy"):  # whole, but not what is needed
+        np.save(place, np.full((4, 3), np.nan, np.float32))
+    np.testing.assert_array_equal(run(), whole)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_model_that_gives_nonsense_is_refused(make_samples: Make) -> None:
+    samples = make_samples(groups=12)
+    folds = make_folds(samples, "grouped", folds=3)
+
+    class Broken:
+        kind, features, class_count = "broken", FEW, 3
+
+        def probability(
+            self, reflectance: np.ndarray, bands: tuple[str, ...], *, batch: int = 512
+        ) -> np.ndarray:
+            return np.full((len(reflectance), 3), np.nan, np.float32)
+
+    with pytest.raises(SampleError, match=r"broken gave probabilities of shape .* or not finite"):
+        out_of_fold(samples, lambda train, fold: Broken(), model="broken", folds=folds)

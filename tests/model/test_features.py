@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import FeatureError
-from model.features import BANDS, DEFAULT_FEATURES, FEATURES, REFERENCE_FEATURES, FeatureSet
+from model.features import (
+    BANDS,
+    DEFAULT_FEATURES,
+    FEATURES,
+    REFERENCE_FEATURES,
+    FeatureSet,
+    default_features,
+    warnings_of,
+)
 
 # One leaf pixel; every expected number below was worked out by hand from these.
 PIXEL = {
@@ -130,3 +138,74 @@ def test_a_missing_band_is_named() -> None:
     values, bands = one({"B04": 0.1, "B08": 0.3})
     with pytest.raises(FeatureError, match="need bands B02, found only B04, B08"):
         FeatureSet(names=("NDVI", "EVI")).compute(values, bands)
+
+
+def test_a_stored_band_of_any_sensor_is_a_feature_as_it_is() -> None:
+    values, bands = one({"NDVI": 0.7, "B04": 0.04, "VV dB": -11.5})
+    features = FeatureSet(names=("band:VV dB", "band:NDVI", "B04"))
+    assert features.names == ("band:VV dB", "band:NDVI", "B04")
+    assert features.required_bands == ("B04", "VV dB", "NDVI")
+    found = features.compute(values, bands)[0, 0]
+    np.testing.assert_array_equal(found, np.array([-11.5, 0.7, 0.04], np.float32))
+
+
+def test_a_sentinel_band_needs_no_prefix_and_a_prefix_keeps_the_spelling() -> None:
+    assert FeatureSet(names=("band:B04", "BAND:nir", "log:b4")).names == (
+        "B04", "band:nir", "log:B04",
+    )  # fmt: skip
+    with pytest.raises(FeatureError, match="B04 are named twice"):
+        FeatureSet(names=("band:B04", "b4"))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.5, math.log(0.5)), (0.0, math.log(1e-4)), (-0.2, math.log(1e-4))]
+)
+def test_logarithm_of_reflectance_ends_at_a_ten_thousandth(value: float, expected: float) -> None:
+    found = FeatureSet(names=("log:B04",)).compute(*one(PIXEL | {"B04": value}))
+    assert found[0, 0, 0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_spectral_shape_is_the_share_among_the_bands_of_the_set() -> None:
+    features = FeatureSet(names=("shape:B04", "B02", "shape:B08", "shape:B11"))
+    found = features.compute(*one(PIXEL))[0, 0]
+    np.testing.assert_allclose(found, [0.04 / 0.6, 0.03, 0.36 / 0.6, 0.2 / 0.6], rtol=1e-5)
+    assert features.required_bands == ("B02", "B04", "B08", "B11")
+    fewer = features.restricted_to(("B02", "B04", "B08"))
+    np.testing.assert_allclose(fewer.compute(*one(PIXEL))[0, 0], [0.1, 0.03, 0.9], rtol=1e-5)
+    assert features.restricted_to(("B02", "B04")).names == ("B02",)
+    dark = dict.fromkeys(PIXEL, 0.0001)
+    assert np.isnan(FeatureSet(names=("shape:B04", "shape:B08")).compute(*one(dark))).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (("shape:B04",), "'shape:B04' alone is always 1"),
+        (("band:",), "names no band; write e.g. 'band:B04'"),
+        (("log: B04",), "names no band"),
+        (("shape:AOT", "shape:B04"), "AOT is no reflectance"),
+    ],
+)
+def test_prefixes_that_make_no_sense_are_refused(names: tuple[str, ...], text: str) -> None:
+    with pytest.raises(FeatureError, match=text):
+        FeatureSet(names=names)
+
+
+def test_by_default_everything_of_the_ground_and_nothing_of_the_air() -> None:
+    assert default_features(BANDS) == DEFAULT_FEATURES
+    assert default_features(("NDVI",)).names == ("band:NDVI",)
+    assert default_features(("B04", "AOT", "VH", "B08", "SCL")).names == (
+        "B04", "B08", "NDVI", "band:VH",
+    )  # fmt: skip
+    with pytest.raises(FeatureError, match="none of the bands AOT, B01 is a feature by default"):
+        default_features(("AOT", "B01"))
+
+
+def test_what_tells_date_and_place_is_warned_of() -> None:
+    assert warnings_of(DEFAULT_FEATURES) == ()
+    found = warnings_of(FeatureSet(names=("B04", "AOT", "SIPI", "TCI_G")))
+    assert found[0].startswith("AOT is a smooth field per scene")
+    assert "97 % of the pixels; it identifies date and place" in found[0]
+    assert found[1].startswith("SIPI is made of B01, which has 60 m pixels")
+    assert found[2].startswith("TCI_G repeat B04, B03 and B02 as 8-bit counts")
+    assert len(warnings_of(REFERENCE_FEATURES)) == 5

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.periods import calendar_positions, is_position
+from model.periods import calendar_positions, is_position, middle_of_year
 
 HALF_FEBRUARY = ("{0}-02-01/{0}-02-15", "{0}-02-16/{0}-02-{1}")
 
@@ -71,3 +71,24 @@ def test_no_places(text: str) -> None:
 
 def test_a_whole_year_is_the_longest_period() -> None:
     assert calendar_positions(("2022-01-01/2022-12-31",)) == ("01-01/12-31",)
+
+
+@pytest.mark.parametrize(
+    ("position", "day"),
+    [
+        ("01", 15.5),
+        ("02", 31 + 14),
+        ("12", 334 + 15.5),
+        ("03-01/03-15", 59 + 7.5),
+        ("02-15/02-29", 45 + 7),
+        ("12-01/02-28", 334 + 45),
+        ("12-22/01-20", 0.0 + 5),
+    ],
+)
+def test_middle_of_a_place_in_the_calendar(position: str, day: float) -> None:
+    assert middle_of_year(position) * 365 == pytest.approx(day % 365)
+
+
+def test_middle_of_no_place_is_refused() -> None:
+    with pytest.raises(ValueError, match="'2022-03' is no place in the calendar"):
+        middle_of_year("2022-03")

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from model import predict
-from model.classifier import SpeciesClassifier, train_classifier
+from model.classifier import SpeciesClassifier
 from model.config import TrainConfig
 from model.errors import ClassifierError
+from model.learn import train_classifier
 from model.predict import Prediction, predict_block
 from model.samples import Samples
 from model.threads import torch_threads
@@ -23,7 +23,16 @@ FIELDS = ("class_value", "confidence", "margin", "months_observed")
 @pytest.fixture(scope="module")
 def classifier(make_samples: Make, quick: TrainConfig) -> SpeciesClassifier:
     config = TrainConfig.preset(
-        "default", features=list(FEATURES), hidden=16, epochs=15, learning_rate=1e-2
+        "default",
+        features=list(FEATURES),
+        hidden=16,
+        epochs=15,
+        learning_rate=1e-2,
+        # a network that the loop over pixels below can repeat
+        bidirectional=False,
+        pooling="last",
+        calendar_input=False,
+        input_pieces=0,
     )
     samples = make_samples()
     return train_classifier(samples, config, colours=["#1b9e77"] * len(samples.classes))
@@ -143,7 +152,7 @@ def test_pixels_that_cannot_be_classified_cost_nothing(
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("the network was called for nothing")
 
-    monkeypatch.setattr(predict, "class_probability", refuse)
+    monkeypatch.setattr(SpeciesClassifier, "probability", refuse)
     empty = np.full((12, 10, 8, 8), -32768, np.int16)
     found = predict_block(classifier, empty, make_samples(groups=3).bands)
     assert not found.class_value.any()

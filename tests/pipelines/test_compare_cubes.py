@@ -19,8 +19,9 @@ from cube.ledger import Ledger
 from cube.periods import Period
 from cube.spec import CubeSpec
 from cube.store import CubeBlocks, count_files, create_cube, decode, open_stored_cube, write_region
-from model.classifier import SpeciesClassifier, train_classifier
+from model.classifier import SpeciesClassifier
 from model.config import TrainConfig
+from model.learn import train_classifier
 from model.samples import Samples
 from pipelines.recipe import Recipe
 

@@ -1,0 +1,326 @@
+"""Samples and a plan in, a scored, calibrated classifier out, with what was found on the way."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from model.assess import merged
+from model.baselines import BASELINES, FittedBaseline, fit_baseline
+from model.certainty.measure import Certainty, measure_certainty
+from model.classifier import SpeciesClassifier, code_version
+from model.config import TrainConfig
+from model.crossvalidate import Watch, compare_splits, train_network
+from model.errors import ConfigError, SampleError
+from model.fitted import Fitted
+from model.importance import periods_needed, permutation_importance
+from model.legend import Legend, is_under
+from model.outoffold import OutOfFold
+from model.periods import calendar_positions
+from model.predictor import Predictor
+from model.samples import Samples
+from model.scoretable import ScoreTable, choose, strictest_split
+from model.split import SPLITS, Split
+from model.train import EpochReport
+
+NETWORK = "network"
+AUTO = "auto"
+
+_LEAST = (0.5, 0.7, 0.9)
+"""Probabilities at which the report shows answers higher up the legend."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LearnPlan:
+    """How a classifier is made of samples."""
+
+    config: TrainConfig
+    """How the network is built and trained."""
+    colours: tuple[str, ...]
+    """One `#rrggbb` per class."""
+    parents: Mapping[str, str] = field(default_factory=dict)
+    """What lies above a class in the legend."""
+    model: str = NETWORK
+    """`network`, the name of a simple model, or `auto` for whichever wins on held-out units."""
+    baselines: tuple[str, ...] = BASELINES
+    """Simple models that are scored beside the network."""
+    splits: tuple[Split, ...] = SPLITS
+    """How samples are held out; random, grouped and block together or not at all."""
+    folds: int = 5
+    """Parts of each split."""
+    folds_used: int = 1
+    """Folds the network is scored on, of every split but the strictest, which holds all out."""
+    buffer: float = 0.0
+    """Metres round held-out samples in which nothing trains."""
+    prediction: Float64[np.ndarray, "place 2"] | None = None
+    """Places that will be mapped, metres, for the split `knndm`; None takes the samples' hull."""
+    coverage: float = 0.9
+    """Share of samples whose set of likely classes shall hold the true one."""
+    keep: Path | None = None
+    """Folder of what was finished, for the next run to go on from."""
+
+    def __post_init__(self) -> None:
+        if self.model not in (NETWORK, AUTO, *self.baselines):
+            raise ConfigError(
+                f"model is {self.model!r}, which is not scored; expected {NETWORK!r}, {AUTO!r} or "
+                f"one of the baselines {', '.join(self.baselines)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learned:
+    """A classifier, and what was found when it was made."""
+
+    classifier: SpeciesClassifier
+    """Trained on all samples; its `scores` are `found`."""
+    table: ScoreTable
+    """Every model under every split."""
+    found: dict[str, Any]
+    """Everything a report tells, as JSON can hold."""
+
+
+def learn(
+    samples: Samples,
+    plan: LearnPlan,
+    *,
+    watch: Watch | None = None,
+    watch_training: Callable[[EpochReport], None] | None = None,
+) -> Learned:
+    """Score the network and simple models on held-out units, then train the chosen one on all.
+
+    Temperature, conformal thresholds and the area of applicability are learned from predictions
+    for units that the predicting model never saw; what is told of them is measured on yet other
+    units. Raises `SampleError` for a class without samples, and what training raises.
+    """
+    refuse_empty_classes(samples)
+    legend = Legend(classes=samples.classes, parents=plan.parents)
+    networks: dict[Split, dict[int, Predictor]] = {}
+
+    def remember(split: Split, fold: int, network: Fitted) -> None:
+        networks.setdefault(split, {})[fold] = network
+
+    config = plan.config
+    table = compare_splits(
+        samples,
+        config,
+        folds=plan.folds,
+        folds_used=plan.folds_used,
+        splits=plan.splits,
+        buffer=plan.buffer,
+        prediction=plan.prediction,
+        baselines=plan.baselines,
+        watch=watch,
+        on_model=remember,
+        keep=plan.keep,
+    )
+    name = _chosen(plan, table)
+    split = strictest_split(table)
+    held_out = None if split is None else table.predictions_of(split, name)
+    fitted = _fitted(samples, plan, name, watch_training)
+    certainty = Certainty()
+    found: dict[str, Any] = {}
+    if held_out is not None:
+        tried = networks[held_out.split]
+        if name != table.network:
+            tried = _simple_models(samples, plan, table, held_out)
+        certainty = measure_certainty(samples, held_out, fitted, tried, coverage=plan.coverage)
+        found = {
+            **certainty.found,
+            "importance": _importance(samples, held_out, tried),
+            "legend": _levels(samples, held_out, legend, certainty),
+        }
+    found = {
+        "model": name,
+        "split": split,
+        "verdict": verdict(table, name, split),
+        "scores": table.to_dict(),
+        "samples_by_class": samples.class_counts,
+        "settings": config.to_dict(),
+        "sample_fingerprint": samples.fingerprint,
+        "code_version": code_version(),
+        **found,
+    }
+    classifier = SpeciesClassifier(
+        fitted=fitted,
+        periods=calendar_positions(samples.periods),
+        classes=samples.classes,
+        colours=plan.colours,
+        parents=dict(plan.parents),
+        sample_fingerprint=samples.fingerprint,
+        code_version=code_version(),
+        scores=found,
+        calibration=certainty.calibration,
+        conformal=certainty.conformal,
+        applicability=certainty.applicability,
+    )
+    return Learned(classifier=classifier, table=table, found=found)
+
+
+def train_classifier(
+    samples: Samples,
+    config: TrainConfig,
+    *,
+    colours: Sequence[str],
+    parents: Mapping[str, str] | None = None,
+    watch: Callable[[EpochReport], None] | None = None,
+) -> SpeciesClassifier:
+    """Train a network on all samples and attach the legend; nothing is scored or calibrated.
+
+    Raises `SampleError` if a class has no sample (merge or drop it), and what `fit` raises.
+    """
+    refuse_empty_classes(samples)
+    return SpeciesClassifier(
+        fitted=train_network(samples, config, watch=watch),
+        periods=calendar_positions(samples.periods),
+        classes=samples.classes,
+        colours=tuple(colours),
+        parents=dict(parents or {}),
+        sample_fingerprint=samples.fingerprint,
+        code_version=code_version(),
+        scores=None,
+    )
+
+
+def refuse_empty_classes(samples: Samples) -> None:
+    """Raise `SampleError` for a class that has no sample."""
+    empty = [name for name, count in samples.class_counts.items() if count == 0]
+    if empty:
+        raise SampleError(f"classes {', '.join(empty)} have no sample; drop or merge them")
+
+
+def verdict(table: ScoreTable, name: str, split: Split | None) -> str:
+    """Return one or two sentences: what is saved, what it scores, and whether something beats it."""
+    if split is None:
+        return (
+            f"{name} was trained, but no groups or blocks could be held out: nothing says how good "
+            "it is"
+        )
+    scores = table.of(split, name).scores
+    assert scores is not None  # the split has scores
+    told = (
+        f"{name}: accuracy {scores.accuracy:.3f}, macro-F1 {scores.macro_f1:.3f} with "
+        f"{'whole groups' if split == 'grouped' else f'{split}s'} held out. "
+    )
+    best = choose(table)
+    if best == name:
+        return told + "No other model that was tried is better."
+    against = table.of(split, best).against or table.of(split, name).against
+    return told + f"{best} is better: {against.verdict if against else 'see the table'}."
+
+
+def _chosen(plan: LearnPlan, table: ScoreTable) -> str:
+    if plan.model == AUTO:
+        return choose(table)
+    return table.network if plan.model == NETWORK else plan.model
+
+
+def _fitted(
+    samples: Samples,
+    plan: LearnPlan,
+    name: str,
+    watch: Callable[[EpochReport], None] | None,
+) -> Fitted | FittedBaseline:
+    config = plan.config
+    if name in plan.baselines:
+        return fit_baseline(
+            name, samples, config.features, seed=config.seed, threads=config.threads
+        )
+    checkpoint = None if plan.keep is None else plan.keep / "network"
+    return train_network(samples, config, watch=watch, checkpoint=checkpoint)
+
+
+def _simple_models(
+    samples: Samples, plan: LearnPlan, table: ScoreTable, held_out: OutOfFold
+) -> dict[int, Predictor]:
+    """Return the simple model of each fold, once more: only their predictions were kept."""
+    folds = next(made for made in table.folds if made.split == held_out.split)
+    config = plan.config
+    return {
+        fold: fit_baseline(
+            held_out.model,
+            samples.take(folds.trained_on(fold)),
+            config.features,
+            seed=config.seed,
+            threads=config.threads,
+        )
+        for fold in np.unique(held_out.fold).tolist()
+    }
+
+
+def _tried(
+    samples: Samples, held_out: OutOfFold, models: Mapping[int, Predictor]
+) -> list[tuple[Predictor, Samples]]:
+    """Return each fold's model with the samples that it never saw."""
+    return [
+        (model, samples.take(held_out.index[held_out.fold == fold]))
+        for fold, model in sorted(models.items())
+    ]
+
+
+def _importance(
+    samples: Samples, held_out: OutOfFold, models: Mapping[int, Predictor]
+) -> dict[str, Any] | None:
+    """Return which periods and bands matter; None where the models of the folds are not at hand."""
+    tried = _tried(samples, held_out, models)
+    if not tried or len(np.unique(samples.group[held_out.index])) < 2:
+        return None
+    months = periods_needed(tried)
+    return {
+        **permutation_importance(tried, repeats=2).to_dict(),
+        "months": [one.to_dict() for one in months],
+    }
+
+
+def _levels(
+    samples: Samples, held_out: OutOfFold, legend: Legend, certainty: Certainty
+) -> dict[str, Any] | None:
+    """Return scores at each level of the legend, and of answers that are given higher up."""
+    if legend.depth < 2:
+        return None
+    label = samples.label[held_out.index]
+    probability = held_out.probability
+    if certainty.calibration is not None:
+        probability = certainty.calibration.apply(probability)
+    scores = held_out.scores(samples)
+    levels = []
+    for level in range(legend.depth):
+        above = merged(scores, {name: legend.nodes(level)[at] for name, at in _of(legend, level)})
+        levels.append(
+            {
+                "level": level,
+                "nodes": list(legend.nodes(level)),
+                "accuracy": round(above.accuracy, 6),
+                "macro_f1": round(above.macro_f1, 6),
+            }
+        )
+    return {
+        "parents": legend.to_dict(),
+        "levels": levels,
+        "back_off": [_backed_off(legend, probability, label, least) for least in _LEAST],
+    }
+
+
+def _of(legend: Legend, level: int) -> list[tuple[str, int]]:
+    return list(zip(legend.classes, legend.node_of_class(level).tolist(), strict=True))
+
+
+def _backed_off(
+    legend: Legend, probability: np.ndarray, label: Int64[np.ndarray, "sample"], least: float
+) -> dict[str, Any]:
+    node = legend.back_off(probability, least=least)
+    answered = node >= 0
+    right = is_under(legend, label.tolist(), node.tolist())
+    depth = np.array([len(legend.path(name)) - 1 for name in legend.every_node])
+    by_level = {
+        str(level): round(float((depth[node[answered]] == level).sum() / len(node)), 6)
+        for level in range(legend.depth)
+    }
+    return {
+        "least": least,
+        "undecided": round(float((~answered).mean()), 6),
+        "right": round(float(right[answered].mean()), 6) if answered.any() else None,
+        "by_level": by_level,
+    }

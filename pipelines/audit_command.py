@@ -1,0 +1,77 @@
+"""Words of `canopycube audit` in; samples or tables audited, told, and refused if something is severe."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cube.errors import InputError
+
+if TYPE_CHECKING:
+    from pipelines.audit_text import AuditReport
+
+
+def add_audit_options(command: argparse.ArgumentParser) -> None:
+    """Add what `audit` takes."""
+    command.add_argument(
+        "what",
+        nargs="+",
+        metavar="RECIPE|TABLE",
+        help="a recipe whose samples are drawn, samples.zarr, or tables of labelled pixels and dates",
+    )
+    command.add_argument(
+        "--allow",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="CODE",
+        help="severe findings that are no failure, e.g. split-canary",
+    )
+    command.add_argument("--rows", type=Path, metavar="FILE.csv", help="write all rows to look at")
+
+
+def audit_command(options: argparse.Namespace) -> dict[str, Any]:
+    """Audit what the options name and return the report.
+
+    Raises `AuditFailedError` (exit 1) for severe findings that are not allowed, `InputError` for
+    what cannot be audited.
+    """
+    # these take seconds to import
+    from pipelines.audit_samples import audit_run
+    from pipelines.audit_table import audit_tables
+    from pipelines.audit_text import (
+        check_allowed,
+        refuse_severe,
+        report_json,
+        report_lines,
+        write_rows,
+    )
+
+    allowed = check_allowed(options.allow)
+    named = [Path(name) for name in options.what]
+    if any(path.suffix == ".toml" for path in named):
+        report = _of_recipe(named, tuple(options.overrides))
+    elif len(named) == 1 and (named[0] / "zarr.json").is_file():
+        report = audit_run(named[0])
+    else:
+        report = audit_tables(options.what)
+    if options.rows:
+        write_rows(options.rows, report)
+    if not options.json:
+        print("\n".join(report_lines(report, allowed)))
+    found = report_json(report, allowed)
+    refuse_severe(found, allowed)
+    return found
+
+
+def _of_recipe(named: list[Path], overrides: tuple[str, ...]) -> "AuditReport":
+    if len(named) > 1:
+        raise InputError(f"one recipe or tables, not {len(named)} names with a recipe among them")
+    from pipelines.audit_samples import AuditOptions, audit_run
+    from pipelines.plan import Layout
+    from pipelines.recipe import read_any_recipe
+
+    recipe = read_any_recipe(named[0], overrides)
+    samples = Layout(folder=recipe.outputs.folder).samples
+    if not samples.exists():
+        raise InputError(f"{str(samples)!r} is not there; draw it: canopycube sample {named[0]}")
+    return audit_run(samples, AuditOptions.of(recipe.training), what=str(named[0]))

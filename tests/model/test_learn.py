@@ -1,0 +1,152 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.classifier import SpeciesClassifier
+from model.config import TrainConfig
+from model.errors import ClassifierError, ConfigError, SampleError
+from model.learn import Learned, LearnPlan, learn
+from model.samples import Samples
+
+Make = Callable[..., Samples]
+COLOURS = ("#1b9e77", "#d95f02", "#7570b3")
+PARENTS = {"species 0": "conifers", "species 1": "conifers"}
+
+
+@pytest.fixture(scope="module")
+def samples(make_samples: Make) -> Samples:
+    return make_samples(groups=60, noise=0.06)
+
+
+def plan_of(config: TrainConfig, **more: object) -> LearnPlan:
+    settings: dict[str, object] = {
+        "colours": COLOURS,
+        "baselines": ("lda", "random forest"),
+        "parents": PARENTS,
+        "folds": 3,
+    }
+    return LearnPlan(config=config, **(settings | more))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def learned(samples: Samples, quick: TrainConfig) -> Learned:
+    return learn(samples, plan_of(replace(quick, epochs=10)))
+
+
+def test_everything_a_report_needs_is_found_and_is_json(learned: Learned) -> None:
+    found = json.loads(json.dumps(learned.found, allow_nan=False))
+    assert found["split"] == "block"
+    assert found["model"] == "lstm"
+    models = {entry["model"] for entry in found["scores"]["entries"]}
+    assert models == {"lstm", "lda", "random forest", "majority class"}
+    splits = {entry["split"] for entry in found["scores"]["entries"]}
+    assert splits == {"random", "grouped", "block"}
+    assert found["certainty"]["after"]["samples"] == found["scores"]["entries"][-1]["held_out"]
+    assert 0.8 < found["certainty"]["conformal"]["share"] <= 1
+    assert found["applicability"]["spaces"] == ["features", "hidden"]
+    assert found["applicability"]["inside"] > 0.7
+    assert len(found["importance"]["months"]) == 12
+    assert [level["nodes"] for level in found["legend"]["levels"]] == [
+        ["conifers", "species 2"],
+        ["species 0", "species 1", "species 2"],
+    ]
+    low, high = (level["accuracy"] for level in reversed(found["legend"]["levels"]))
+    assert high >= low
+
+
+def test_a_saved_classifier_comes_back_whole(
+    learned: Learned, samples: Samples, tmp_path: Path
+) -> None:
+    learned.classifier.save(tmp_path / "classifier")
+    again = SpeciesClassifier.load(tmp_path / "classifier")
+    assert again.fingerprint == learned.classifier.fingerprint
+    assert again.scores == json.loads(json.dumps(learned.found))
+    one, two = (
+        made.predict_samples(samples.reflectance, samples.bands)
+        for made in (learned.classifier, again)
+    )
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(again.likely_classes(two), learned.classifier.likely_classes(one))
+    inside = again.is_applicable(samples.reflectance, samples.bands)
+    assert inside.mean() > 0.7
+    foreign = samples.reflectance + np.float32(0.3)
+    assert not again.is_applicable(foreign, samples.bands).any()
+    assert again.legend.path("species 0") == ("conifers", "species 0")
+
+
+@pytest.mark.parametrize("key", ["conformal", "calibration", "parents", "applicability", "model"])
+def test_a_classifier_edited_by_hand_is_refused(key: str, learned: Learned, tmp_path: Path) -> None:
+    folder = tmp_path / "classifier"
+    learned.classifier.save(folder)
+    content = json.loads((folder / "classifier.json").read_text())
+    content[key] = {"temperature": 2.0} if key == "calibration" else None
+    (folder / "classifier.json").write_text(json.dumps(content))
+    with pytest.raises(ClassifierError, match="was changed after it was saved; train it again"):
+        SpeciesClassifier.load(folder)
+
+
+def test_auto_ships_the_winner_and_saves_it_without_pickle(
+    samples: Samples, quick: TrainConfig, tmp_path: Path
+) -> None:
+    # one epoch teaches a network next to nothing
+    weak = replace(quick, epochs=1, learning_rate=1e-6, **_no_least_steps(quick))
+    made = learn(samples, plan_of(weak, model="auto"))
+    assert made.found["model"] in ("lda", "random forest")
+    assert made.found["verdict"].startswith(made.found["model"])
+    made.classifier.save(tmp_path / "classifier")
+    assert not [file for file in (tmp_path / "classifier").iterdir() if "pkl" in file.name]
+    again = SpeciesClassifier.load(tmp_path / "classifier")
+    np.testing.assert_array_equal(
+        again.predict_samples(samples.reflectance, samples.bands),
+        made.classifier.predict_samples(samples.reflectance, samples.bands),
+    )
+    right = again.predict_samples(samples.reflectance, samples.bands).argmax(axis=1)
+    assert (right == samples.label).mean() > 0.9
+
+
+def _no_least_steps(config: TrainConfig) -> dict[str, int]:
+    return {"least_steps": 0} if hasattr(config, "least_steps") else {}
+
+
+def test_a_network_that_loses_is_told_to(samples: Samples, quick: TrainConfig) -> None:
+    weak = replace(quick, epochs=1, learning_rate=1e-6, **_no_least_steps(quick))
+    made = learn(samples, plan_of(weak))
+    assert made.found["model"] == "lstm"
+    assert " is better: " in made.found["verdict"]
+
+
+def test_a_stopped_run_gives_the_classifier_of_one_that_was_not(
+    samples: Samples, quick: TrainConfig, tmp_path: Path
+) -> None:
+    class StoppedError(Exception):
+        pass
+
+    config = replace(quick, epochs=5)
+    calls = 0
+
+    def stop(_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 12:
+            raise StoppedError
+
+    whole = learn(samples, plan_of(config))
+    with pytest.raises(StoppedError):
+        learn(samples, plan_of(config, keep=tmp_path / "keep"), watch=stop)
+    resumed = learn(samples, plan_of(config, keep=tmp_path / "keep"))
+    assert resumed.classifier.fingerprint == whole.classifier.fingerprint
+    assert resumed.found == whole.found
+
+
+def test_what_cannot_be_learned_is_refused(samples: Samples, quick: TrainConfig) -> None:
+    with pytest.raises(
+        ConfigError, match="model is 'mlp', which is not scored; expected 'network'"
+    ):
+        plan_of(quick, model="mlp")
+    more = replace(samples, classes=(*samples.classes, "yew"))
+    with pytest.raises(SampleError, match="classes yew have no sample; drop or merge them"):
+        learn(more, plan_of(quick, colours=(*COLOURS, "#000000")))

@@ -1,0 +1,303 @@
+"""The reference workflow's own tables, as they are, through the audit: each visible fault is told."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from changqing import Export, ExportSpec, write_export
+from labelled_series import SeriesSpec, simulated_series
+
+from cube.errors import InputError
+from pipelines.__main__ import main
+from pipelines.audit_rows import read_plain_rows
+from pipelines.audit_table import audit_tables
+from pipelines.audit_text import AuditReport, report_lines
+
+FEW_PATCHES: Any = {"patches": (1, 1), "samples": (4, 4)}
+
+VISIBLE = {
+    "split-canary",  # (1) a random split by pixel, points on both sides
+    "same-pixel",
+    "single-look",  # (2) the first image of the month
+    "padded-end",  # (3) padded with the last row, ordered by date
+    "uneven-dates",
+    "fill-value",  # (5) -999
+    "index-on-counts",  # (7) EVI on counts
+    "coordinates-spelt",  # (8) coordinates grouped by their text
+    "cloud-inside",  # (9) a mask that does nothing
+    "class-by-aot",  # AOT tells place and date
+}
+"""What the raw table shows of the known faults. (4) shows once it is cleaned; (6), no scaling, and
+(10), the order of classes, leave no trace in a table; (11) is slowness."""
+
+
+def by_code(report: AuditReport) -> dict[str, Any]:
+    return {one.code: one for one in reversed(report.findings)}
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    return write_export(tmp_path_factory.mktemp("audit") / "raw", ExportSpec(**FEW_PATCHES))
+
+
+@pytest.fixture(scope="module")
+def report(export: Export) -> AuditReport:
+    return audit_tables([str(export.ground_truth)])
+
+
+def test_every_fault_that_a_raw_table_shows_is_told(report: AuditReport) -> None:
+    assert set(by_code(report)) >= VISIBLE
+    grave = {one.code for one in report.findings if one.severity == "severe"}
+    assert grave >= {"split-canary", "same-pixel", "padded-end", "fill-value", "coordinates-spelt"}
+    assert "scaled" in report.not_seen[0]
+
+
+def test_grouped_and_block_splits_of_the_table_do_not_leak(report: AuditReport) -> None:
+    leaking = [one.what for one in report.findings if one.code in ("split-canary", "same-pixel")]
+    assert leaking
+    assert all(what.startswith("the random split") for what in leaking)
+
+
+def test_cleaned_table_shows_what_was_filled_down(
+    tmp_path: Path, export: Export, report: AuditReport
+) -> None:
+    # the same rows as the workflow cleans them: masked values take the row above's
+    raw = pd.read_csv(export.ground_truth)
+    bands = raw.columns[1:21]
+    raw[bands] = raw[bands].replace(-999, np.nan).ffill()
+    raw.to_csv(tmp_path / "filled.csv", index=False)
+    found = by_code(audit_tables([str(tmp_path / "filled.csv")]))
+    rows = export.rows[export.ground_truth]
+    at = np.flatnonzero((rows["hole"] == "all") & (rows["row"].diff() != 0))
+    assert found["filled-down"].count >= 0.8 * len(at) > 20
+    assert found["filled-down"].severity == "severe"
+    assert "fill-value" not in found
+
+
+def test_counts_agree_with_pandas(export: Export, report: AuditReport) -> None:
+    rows = export.rows[export.ground_truth]
+    found = by_code(report)
+    pixels = rows[["longitude", "latitude"]].round(6).apply(tuple, axis=1)
+    texts = rows["longitude_text"] + rows["latitude_text"]
+    assert found["coordinates-spelt"].count == (texts.groupby(pixels).nunique() > 1).sum()
+    sequences = texts + rows["class"]
+    assert report.samples == sequences.nunique()
+    assert found["padded-end"].count <= report.samples
+    sizes = sequences.value_counts()
+    assert f"{sizes.min()} to {sizes.max()} dates" in found["uneven-dates"].what
+
+
+def test_rows_to_look_at_are_rows_of_the_file(export: Export, report: AuditReport) -> None:
+    table = pd.read_csv(export.ground_truth)
+    # the pixel of the row that is named has a masked value at some date
+    sequence = by_code(report)["fill-value"].rows[0]
+    row = int(report.names["row"][sequence]) - 2
+    assert table.loc[row, "Class"] == report.names["label"][sequence]
+    same = table[table[".geo"] == table.loc[row, ".geo"]]
+    assert (same == -999).any(axis=None)
+
+
+@pytest.mark.slow
+def test_faults_that_an_export_has_not_are_not_told(tmp_path: Path) -> None:
+    spec = ExportSpec(
+        is_first_of_month=False,
+        is_qa60_empty=False,
+        is_evi_on_counts=False,
+        is_masked=False,
+        has_gaps=False,
+        uneven_spelling=0.0,
+        **FEW_PATCHES,
+    )
+    made = write_export(tmp_path, spec)
+    table = pd.read_csv(made.ground_truth)
+    whole = table[~(table == -999).any(axis=1)]  # clouds that were masked, dropped as they should
+    whole.to_csv(tmp_path / "whole.csv", index=False)
+    found = by_code(audit_tables([str(tmp_path / "whole.csv")]))
+    gone = {"index-on-counts", "fill-value", "coordinates-spelt", "cloud-inside", "single-look"}
+    assert not gone & set(found)
+
+
+def test_class_with_fewer_dates_is_told(tmp_path: Path, export: Export) -> None:
+    table = pd.read_csv(export.ground_truth)
+    table[".geo"] = [
+        json.dumps({"type": "Point", "coordinates": [round(float(a), 7) for a in place]})
+        for place in table[".geo"].map(lambda text: json.loads(text)["coordinates"])
+    ]
+    late = table["image_date"] > "2022-06-30"
+    table[~(late & (table["Class"] == "deci_broad"))].to_csv(tmp_path / "t.csv", index=False)
+    found = by_code(audit_tables([str(tmp_path / "t.csv")]))
+    assert found["class-by-date-count"].severity == "severe"
+    assert "deci_broad" in found["class-by-date-count"].what
+    assert "class-by-dates" in found
+
+
+# --- labelled series --------------------------------------------------------------------------
+
+
+def series_table(**spec: Any) -> pd.DataFrame:
+    """Return simulated series as a long table; each pixel has a longitude and latitude."""
+    samples = simulated_series(SeriesSpec(seed=2, classes=4, groups=100, **spec))
+    assert samples.place is not None
+    count, steps, bands = samples.reflectance.shape
+    table = pd.DataFrame(samples.reflectance.reshape(-1, bands), columns=list(samples.bands))
+    table.insert(0, "id", np.repeat(np.arange(count), steps))
+    table.insert(1, "date", np.tile([f"{month}-15" for month in samples.periods], count))
+    table.insert(2, "label", np.repeat(np.array(samples.classes)[samples.label], steps))
+    table.insert(3, "longitude", np.repeat(10 + (samples.place[:, 0] - 5e5) / 71_700, steps))
+    table.insert(4, "latitude", np.repeat(50 + (samples.place[:, 1] - 5e5) / 111_200, steps))
+    return table
+
+
+@pytest.fixture(scope="module")
+def series() -> pd.DataFrame:
+    return series_table(gap=0.0).dropna()
+
+
+@pytest.mark.parametrize("name", ["series.csv", "series.csv.gz", "series.parquet"])
+def test_series_are_read_as_they_are(tmp_path: Path, series: pd.DataFrame, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        series.to_parquet(path, index=False)
+    else:
+        series.to_csv(path, index=False)
+    rows, unlabelled = read_plain_rows([path])
+    assert not rows.is_export
+    assert unlabelled == ()
+    np.testing.assert_allclose(rows.values, series[list(rows.bands)].to_numpy(), rtol=1e-6)
+    np.testing.assert_array_equal(rows.label, series["label"].to_numpy())
+    days = pd.to_datetime(series["date"]).to_numpy().astype("datetime64[D]").astype(int)
+    np.testing.assert_array_equal(rows.day, days)
+
+
+def test_counts_in_series_become_reflectance(tmp_path: Path, series: pd.DataFrame) -> None:
+    counts = series.copy()
+    bands = [name for name in series.columns if name[0] == "B"]
+    counts[bands] = (counts[bands] * 1e4).round().astype(int)
+    counts.to_csv(tmp_path / "s.csv", index=False)
+    rows, _ = read_plain_rows([tmp_path / "s.csv"])
+    np.testing.assert_allclose(rows.values, series[bands].to_numpy(), atol=1e-4)
+
+
+def test_clean_series_have_no_severe_finding(tmp_path: Path, series: pd.DataFrame) -> None:
+    series.to_csv(tmp_path / "s.csv", index=False)
+    report = audit_tables([str(tmp_path / "s.csv")])
+    assert [one for one in report.findings if one.severity == "severe"] == []
+    assert by_code(report)["split-canary"].severity == "note"
+    assert report.splits == ("random", "grouped", "block")
+
+
+def test_date_that_is_there_twice_is_told(tmp_path: Path, series: pd.DataFrame) -> None:
+    pd.concat([series, series.iloc[:3]]).to_csv(tmp_path / "s.csv", index=False)
+    found = by_code(audit_tables([str(tmp_path / "s.csv")]))
+    assert found["duplicate-date"].count == 3
+
+
+def test_several_files_are_audited_together(tmp_path: Path, series: pd.DataFrame) -> None:
+    half = series["id"] % 2 == 0
+    series[half].to_csv(tmp_path / "a.csv", index=False)
+    series[~half].to_csv(tmp_path / "b.csv", index=False)
+    series.drop(columns="label").to_csv(tmp_path / "c.csv", index=False)
+    report = audit_tables([str(tmp_path)])
+    assert report.samples == series["id"].nunique()
+    assert "c.csv: tables without labels are passed over" in report.not_seen[-1]
+    assert {name.split(" of ")[1] for name in report.names["row"]} == {"a.csv", "b.csv"}
+
+
+# --- the command ------------------------------------------------------------------------------
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = main(["audit", *map(str, arguments)])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return call
+
+
+def test_severe_findings_fail_the_command_unless_allowed(
+    tmp_path: Path, export: Export, report: AuditReport, command: Command
+) -> None:
+    code, out, err = command(export.ground_truth)
+    assert code == 1
+    assert "severe    fill-value: " in out
+    assert "look at row " in out
+    assert "mend it, or go on in spite of it with --allow" in err
+    grave = sorted({one.code for one in report.findings if one.severity == "severe"})
+    rows = tmp_path / "rows.csv"
+    code, out, err = command(export.ground_truth, "--allow", *grave, "--rows", rows)
+    assert (code, err) == (0, "")
+    assert "allowed   fill-value: " in out
+    written = pd.read_csv(rows)
+    assert len(written) == sum(len(one.rows) for one in report.findings)
+    assert list(written.columns) == ["code", "severity", "sample", "row", "label", "lon", "lat"]
+
+
+def test_json_has_every_finding_also_when_it_fails(export: Export, command: Command) -> None:
+    code, out, _ = command(export.ground_truth, "--json", "--allow", "split-canary")
+    found = json.loads(out)
+    assert code == found["exit"] == 1
+    assert {one["code"] for one in found["findings"]} >= VISIBLE
+    allowed = {one["code"] for one in found["findings"] if one["allowed"]}
+    assert allowed == {"split-canary"}
+    assert found["severe"] == len(
+        [one for one in found["findings"] if one["severity"] == "severe" and not one["allowed"]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("id,date,B02\n1,2022-01-01,3\n", "has no column Class or label; an audit needs labelled"),
+        ("id,date,label,B02\n1,soon,oak,3\n", "column 'date' holds what is no date"),
+        ("id,date,label,B02\n1,2022-01-01,oak,much\n", "'t.csv' cannot be read"),
+        ("id,date,label,B02\n1,2022-01-01,,3\n", "row 2 has no label; give every row a class"),
+        ("a,b\n1,2\n", "lacks the columns image_date"),
+        ("id,date,label\n1,2022-01-01,oak\n", "has no column with values beside"),
+        (
+            "id,date,label,lon,lat,B02\n1,2022-01-01,oak,500,2,3\n",
+            "row 2: coordinates are no longitude and latitude",
+        ),
+    ],
+)
+def test_what_is_no_labelled_table_is_refused_in_one_line(
+    tmp_path: Path, command: Command, content: str, text: str
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(content)
+    code, _, err = command(path)
+    assert code == 2
+    assert text in err
+    assert err.count("\n") == 1
+
+
+def test_wrong_words_of_the_command_are_told(tmp_path: Path, command: Command) -> None:
+    code, _, err = command(tmp_path / "none.csv")
+    assert (code, "is no file" in err) == (2, True)
+    (tmp_path / "t.csv").write_text("id,date,label,B02\n1,2022-01-01,oak,3\n")
+    code, _, err = command(tmp_path / "t.csv", "--allow", "spilt-canary")
+    assert code == 2
+    assert "--allow 'spilt-canary' is no code of a finding; codes are class-by-aot" in err
+
+
+def test_lines_hold_nothing_a_terminal_obeys(tmp_path: Path, series: pd.DataFrame) -> None:
+    named = series.assign(label="a\x1b[31m" + series["label"])
+    named.loc[named["id"] < 3, "label"] = "\x1b]0;rare"
+    named.to_csv(tmp_path / "s.csv", index=False)
+    assert "\x1b" not in "\n".join(report_lines(audit_tables([str(tmp_path / "s.csv")])))
+
+
+def test_two_tables_of_other_bands_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,date,label,B02\n1,2022-01-01,oak,3\n")
+    (tmp_path / "b.csv").write_text("id,date,label,B03\n1,2022-01-01,oak,3\n")
+    with pytest.raises(
+        InputError, match=r"'b\.csv' has other bands than 'a\.csv': B03 against B02"
+    ):
+        audit_tables([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])

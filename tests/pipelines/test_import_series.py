@@ -1,0 +1,221 @@
+"""`import-table` on labelled series, and `predict` of a table: what lies in the folder, what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cube.errors import InputError
+from cube.samplestore import open_samples
+from cube.series import SeriesOptions
+from model import Samples, TrainConfig
+from model.classifier import SpeciesClassifier
+from model.errors import ClassifierError
+from model.features import default_features
+from model.learn import train_classifier
+from pipelines.draw_samples import learning_samples
+from pipelines.predict_table import predict_table, prediction_lines
+from pipelines.progress import Reporter
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def seasons(series: int = 24, *, seed: int = 0, first: int = 2010) -> pd.DataFrame:
+    """Return monthly series of three years: a class that greens early, and one that does late."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for one in range(series):
+        peak = (5, 8)[one % 2]
+        for month in range(12):
+            greenness = 0.2 + 0.6 * np.exp(-(((month - peak) / 2) ** 2))
+            rows.append(
+                {
+                    "id": one,
+                    "longitude": 10.05 + one % 6,
+                    "latitude": 50.05,
+                    "date": f"{first + one % 3}-{month + 1:02d}-{14 - one % 2}",
+                    "label": ("early", "late")[one % 2],
+                    "NDVI": round(greenness + random.normal(0, 0.03), 4),
+                    "EVI": round(greenness * 0.6 + random.normal(0, 0.03), 4),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "seasons.csv"
+    seasons().to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train one on the table, quickly."""
+    from pipelines.import_table import import_tables
+
+    folder = tmp_path_factory.mktemp("classifier")
+    seasons().to_csv(folder / "seasons.csv", index=False)
+    import_tables([str(folder / "seasons.csv")], folder / "imported", Reporter(is_quiet=True))
+    samples = learning_samples(folder / "imported" / "samples.zarr")
+    config = TrainConfig.preset(
+        "default", features=default_features(samples.bands), epochs=30, hidden=16, patience=None
+    )
+    made = train_classifier(samples, config, colours=("#1b9e77", "#d95f02"))
+    made.save(folder / "classifier")
+    return folder / "classifier"
+
+
+def test_series_become_samples_with_a_recipe_and_a_report(
+    table: Path, tmp_path: Path, command: Command
+) -> None:
+    to = tmp_path / "imported"
+    code, out, _ = command("import-table", table, "--to", to)
+    assert code == 0
+    assert {file.name for file in to.iterdir()} == {
+        *("samples.zarr", "recipe.toml", "import.json", "import.md")
+    }
+    assert out.splitlines()[0] == (
+        "series    24 of 1 tables, 12 steps 2010-01 .. 2010-12, begun 2010..2012"
+    )
+    stored = open_samples(to / "samples.zarr")
+    expected = pd.read_csv(table).pivot_table(
+        index="id", columns=pd.read_csv(table).groupby("id").cumcount(), values="NDVI"
+    )
+    np.testing.assert_allclose(stored["reflectance"].values[:, :, 0], expected, rtol=1e-6)
+    assert stored["year"].values.tolist() == [2010 + one % 3 for one in range(24)]
+    assert isinstance(learning_samples(to / "samples.zarr"), Samples)
+    report = json.loads((to / "import.json").read_text())
+    assert report["samples"]["by_class"] == {"early": 12, "late": 12}
+    assert report["samples"]["groups"] == report["samples"]["blocks"] == 6
+    assert report["bands"] == ["NDVI", "EVI"]
+    assert "| early | 12 | 3 | 3 |" in (to / "import.md").read_text()
+
+
+def test_an_import_is_replaced_and_nothing_else(
+    table: Path, tmp_path: Path, command: Command
+) -> None:
+    to = tmp_path / "imported"
+    assert command("import-table", table, "--to", to)[0] == 0
+    assert command("import-table", table, "--to", to, "--bands", "EVI")[0] == 0
+    assert open_samples(to / "samples.zarr")["band"].values.tolist() == ["EVI"]
+    (to / "mine.txt").write_text("x")
+    code, _, complaint = command("import-table", table, "--to", to)
+    assert (code, "'mine.txt'" in complaint) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--id", "plot"), "has no column 'plot' (--id)"),
+        (("--step", "week"), "--step 'week' is no step"),
+        (("--nodata", "none"), "--nodata 'none' is no number"),
+        (("--bands", "NDVI,B04"), "has no column 'B04' (--bands)"),
+        (("--scale", "7"), "--scale 7.0; expected"),
+        (("--block-degrees", "0"), "--block-degrees 0"),
+        (("--label", "date"), ""),
+    ],
+)
+def test_wrong_words_are_told(
+    table: Path, tmp_path: Path, command: Command, words: tuple[str, ...], text: str
+) -> None:
+    code, out, complaint = command("import-table", table, "--to", tmp_path / "to", *words)
+    assert (code, out) == (2, "")
+    assert text in complaint
+    assert complaint.count("\n") == 1
+    assert not (tmp_path / "to").exists()
+
+
+def test_series_and_exports_do_not_mix(table: Path, tmp_path: Path, command: Command) -> None:
+    export = tmp_path / "export.csv"
+    export.write_text("B2,B3,image_date,longitude,latitude,Class\n1,2,2022-01-01,10,50,oak\n")
+    code, _, complaint = command("import-table", table, export, "--to", tmp_path / "to")
+    assert code == 2
+    assert "'seasons.csv' holds series, 'export.csv' does not look like it" in complaint
+
+
+def test_the_same_step_whatever_the_table_is_called(table: Path, tmp_path: Path) -> None:
+    """Series of other dates come onto one calendar, and the gaps stay gaps."""
+    from pipelines.import_table import import_tables
+
+    cut = pd.read_csv(table)
+    cut = cut[~((cut["id"] == 3) & (cut["date"].str[5:7].isin(["02", "07"])))]
+    cut.to_csv(table, index=False)
+    quiet = Reporter(is_quiet=True)
+    with pytest.raises(InputError, match=r"23 have 12 dates, 1 others, e.g. series '3'"):
+        import_tables([str(table)], tmp_path / "to", quiet)
+    report = import_tables([str(table)], tmp_path / "to", quiet, series=SeriesOptions(step="month"))
+    assert report["steps_missing_share"] == pytest.approx(2 / (24 * 12))
+    values = open_samples(tmp_path / "to" / "samples.zarr")["reflectance"].values
+    assert np.argwhere(np.isnan(values[:, :, 0])).tolist() == [[3, 1], [3, 6]]
+
+
+def predicted(
+    classifier: Path, table: pd.DataFrame, folder: Path, name: str = "out.csv", **more: Any
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    path = folder / "new.csv"
+    table.to_csv(path, index=False)
+    target = folder / name
+    report = predict_table(classifier, [str(path)], target, Reporter(is_quiet=True), **more)
+    read = pd.read_parquet if target.suffix == ".parquet" else pd.read_csv
+    return read(target), report
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.csv.gz", "out.parquet"])
+def test_series_without_labels_are_classified(classifier: Path, tmp_path: Path, name: str) -> None:
+    new = seasons(10, seed=5, first=2020)
+    found, report = predicted(classifier, new.drop(columns="label"), tmp_path, name)
+    loaded = SpeciesClassifier.load(classifier)
+    values = np.stack([new.loc[new["id"] == one, ["NDVI", "EVI"]] for one in range(10)])
+    expected = loaded.predict_samples(values.astype(np.float32), ("NDVI", "EVI"))
+    np.testing.assert_allclose(
+        found[[f"probability {c}" for c in loaded.classes]], expected, rtol=1e-4, atol=1e-6
+    )
+    assert found["class"].tolist() == [loaded.classes[at] for at in expected.argmax(axis=1)]
+    np.testing.assert_allclose(found["confidence"], expected.max(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(found["margin"], np.ptp(expected, axis=1), atol=1e-5)
+    assert found["id"].tolist() == list(range(10)) if name != "out.parquet" else True
+    assert found["months_observed"].eq(12).all()
+    assert (report["rows"], report["scores"]) == (10, None)
+
+
+def test_labels_give_scores(classifier: Path, tmp_path: Path) -> None:
+    new = seasons(12, seed=6)
+    new.loc[new["id"] == 2, "label"] = "yew"
+    found, report = predicted(classifier, new, tmp_path)
+    known = found[found["label"] != "yew"]
+    assert report["scores"]["accuracy"] == pytest.approx((known["class"] == known["label"]).mean())
+    assert report["scores"]["accuracy"] > 0.8
+    assert report["scores"]["unknown_labels"] == {"yew": 1}
+    assert any("1 labelled 'yew'" in line for line in prediction_lines(report))
+
+
+def test_series_without_a_step_stay_in_the_table_without_a_class(
+    classifier: Path, tmp_path: Path
+) -> None:
+    new = seasons(4)
+    new.loc[new["id"] == 1, "NDVI"] = np.nan
+    options = SeriesOptions(nodata=(float("nan"),))
+    found, report = predicted(classifier, new, tmp_path, options=options)
+    assert found["class"].isna().tolist() == [False, True, False, False]
+    assert found["confidence"].isna().tolist() == [False, True, False, False]
+    assert report["unclassified"] == 1
+
+
+def test_other_bands_and_steps_are_refused(classifier: Path, tmp_path: Path) -> None:
+    with pytest.raises(ClassifierError, match="needs NDVI EVI; the table has EVI, lacks NDVI"):
+        predicted(classifier, seasons(4).drop(columns="NDVI"), tmp_path)
+    short = seasons(4)[lambda t: t["date"].str[5:7] != "03"]
+    with pytest.raises(InputError, match="has 11 dates, the classifier reads 12 periods"):
+        predicted(classifier, short, tmp_path)
+    found, _ = predicted(classifier, short, tmp_path, is_placed=True)
+    assert found["months_observed"].eq(11).all()
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="is no table of predictions; it is not overwritten"):
+        predicted(classifier, seasons(4), tmp_path, "other.csv")
+    with pytest.raises(InputError, match="has no known ending"):
+        predicted(classifier, seasons(4), tmp_path, "out.xlsx")
