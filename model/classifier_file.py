@@ -204,7 +204,7 @@ def _under(arrays: Arrays, prefix: str) -> Arrays:
 
 
 def _model(
-    entry: dict[str, Any], arrays: Arrays, *, classes: int, periods: tuple[str, ...]
+    entry: Any, arrays: Arrays, *, classes: int, periods: tuple[str, ...]
 ) -> Fitted | FittedBaseline:
     kind = entry["type"]
     if kind == "baseline":
