@@ -62,7 +62,12 @@ def find_claims(
             dropped[reason] += 1
             lost[reason].append(index)
         row, column = np.divmod(inside, geobox.shape[1])
-        inside = inside[(row % options.every == 0) & (column % options.every == 0)]
+        taken = inside[(row % options.every == 0) & (column % options.every == 0)]
+        if inside.size and not taken.size:
+            reason = f"polygons between the cells that every = {options.every} takes"
+            dropped[reason] += 1
+            lost[reason].append(index)
+        inside = taken
         cells.append(inside)
         owners.append(np.full(inside.size, index, dtype=np.int64))
         claimed += inside.size

@@ -137,8 +137,9 @@ def apply_decisions(samples: xr.Dataset, path: str | Path) -> xr.Dataset:
     """Return samples with labels fixed and groups or samples left out as a file decides.
 
     `samples` are those of `draw_samples` or an import. `attrs["canopycube"]["dropped"]` counts
-    what was left out, `attrs["canopycube"]["decisions"]` samples by action and the SHA-256 of the
-    file. A fix that the samples have already is done. Raises `InputError` for a file that cannot
+    what was left out, `attrs["canopycube"]["decisions"]` samples by action, rows that were decided
+    over other samples (`of_other_samples`: their groups may have other pixels now), and the SHA-256
+    of the file. Names are compared in Unicode form NFC, without spaces round them. A fix that the samples have already is done. Raises `InputError` for a file that cannot
     be read, a group or sample that is not there, a given class that is another by now, a class
     that no sample has, and if nothing is left.
     """
@@ -146,21 +147,23 @@ def apply_decisions(samples: xr.Dataset, path: str | Path) -> xr.Dataset:
     decisions = read_decisions(path)
     group, label = (samples[name].values.astype(str) for name in ("group", "label"))
     names = sample_names(samples) if any(one.sample for one in decisions) else group
-    classes = sorted(set(label.tolist()))
-    fingerprint = samples_fingerprint(samples) if any(one.sample for one in decisions) else ""
-    places = _places(group)
+    classes = {_plain(name): name for name in sorted(set(label.tolist()))}
+    fingerprint = samples_fingerprint(samples)
+    places = _places(_plain_all(group))
+    plain = _plain_all(label)
     fixed, action = label.copy(), np.full(label.size, "", dtype="U6")
     # rows of whole groups first, so that rows of samples have the last word
     for one in sorted(decisions, key=lambda one: one.sample != ""):
         if one.action == "fix" and one.label not in classes:
             raise InputError(
                 f"{_name(path)} gives group {_short(one.group)} the class {_short(one.label)}, "
-                f"which no sample has; classes are {', '.join(classes)}"
+                f"which no sample has; classes are {', '.join(classes.values())}"
             )
-        at = _found(one, places, label=label, names=names, fingerprint=fingerprint, path=path)
+        at = _found(one, places, label=plain, names=names, fingerprint=fingerprint, path=path)
         action[at] = one.action
-        fixed[at] = one.label if one.action == "fix" else label[at]
-    return _mended(samples, fixed, action, path)
+        fixed[at] = classes[one.label] if one.action == "fix" else label[at]
+    strangers = sum(one.fingerprint not in ("", fingerprint) for one in decisions)
+    return _mended(samples, fixed, action, path, strangers)
 
 
 def sample_names(samples: xr.Dataset) -> Shaped[np.ndarray, " sample"]:
@@ -180,6 +183,16 @@ def samples_fingerprint(samples: xr.Dataset) -> str:
     for values in (samples["group"].values.astype(str), sample_names(samples)):
         digest.update("\x1f".join(values.tolist()).encode() + b"\x1e")
     return digest.hexdigest()[:16]
+
+
+def _plain(text: str) -> str:
+    """Return text as names are compared: composed, without spaces round it."""
+    return unicodedata.normalize("NFC", text.strip(" "))
+
+
+def _plain_all(names: Shaped[np.ndarray, " sample"]) -> Shaped[np.ndarray, " sample"]:
+    known, number = np.unique(names, return_inverse=True)
+    return np.array([_plain(name) for name in known.tolist()], dtype=str)[number]
 
 
 def _action(text: str) -> Action:
@@ -213,7 +226,7 @@ def _rows(path: Path) -> Iterable[tuple[int, dict[str, str]]]:
             yield (
                 reader.line_num,
                 {
-                    name: unicodedata.normalize("NFC", unguarded(cells[name].strip(" ")))
+                    name: _plain(unguarded(cells[name].strip(" ")))
                     for name in COLUMNS
                     if name in cells
                 },
@@ -288,6 +301,7 @@ def _mended(
     fixed: Shaped[np.ndarray, " sample"],
     action: Shaped[np.ndarray, " sample"],
     path: Path,
+    strangers: int,
 ) -> xr.Dataset:
     is_kept: Bool[np.ndarray, " sample"] = action != "drop"
     if fixed.size and not is_kept.any():
@@ -305,7 +319,8 @@ def _mended(
         is_fixed = (action == "fix")[:, None]
         values = np.where(is_fixed, pure, shares.values)
         mended = mended.assign(share=(("sample", "class"), values, samples["share"].attrs))
-    ours |= {"dropped": dict(dropped), "decisions": counts | {"file": digest}}
+    counts |= {"file": digest, "of_other_samples": strangers}
+    ours |= {"dropped": dict(dropped), "decisions": counts}
     return mended.isel(sample=np.flatnonzero(is_kept)).assign_attrs(canopycube=ours)
 
 

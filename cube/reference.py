@@ -21,6 +21,7 @@ from cube.labelraster import (
     open_label_raster,
 )
 from cube.labels import LabelledShapes, ReferenceOptions, read_shapes
+from cube.series.classes import refuse_unlike
 
 __all__ = ["Reference", "ReferenceOptions", "read_reference"]
 
@@ -118,6 +119,12 @@ def _reference_of_shapes(options: ReferenceOptions, geobox: GeoBox) -> Reference
     _refuse_unknown_labels(options, set(read.labels))
     dropped: Counter[str] = Counter()
     class_of = {label: _class_of(options, label) for label in set(read.labels)}
+    # what the recipe renames to one class may be written in several ways
+    refuse_unlike(
+        sorted({name for name in class_of.values() if name}),
+        options.class_column,
+        file=options.file.name,
+    )
     types = shapely.get_type_id(read.shapes)
     is_kept = np.ones(len(read.labels), dtype=bool)
     for reason, is_lost in (

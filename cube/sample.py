@@ -12,6 +12,7 @@ import xarray as xr
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt16
 from pyproj import Transformer
 
+from cube.blocks import spatial_blocks
 from cube.cells import cell_centres
 from cube.chunkreads import Run, read_cells, read_in_turn
 from cube.errors import InputError
@@ -291,15 +292,3 @@ def _block_numbers(
     """Number the blocks of `spatial_blocks`: of millions of cells, texts would take gigabytes."""
     east, north = (_codes(np.floor(part / size).astype(np.int64)) for part in (x, y))
     return np.asarray(east * (int(north.max(initial=0)) + 1) + north)
-
-
-def spatial_blocks(
-    x: Shaped[np.ndarray, " sample"], y: Shaped[np.ndarray, " sample"], size: int | float
-) -> Shaped[np.ndarray, " sample"]:
-    """Return the block of each place as text, e.g. `e0501n5629` for 1000 m blocks.
-
-    Blocks are counted from the origin of the CRS, not from the corner of the cube, so that two
-    cubes that overlap agree on them.
-    """
-    east, north = (np.floor(part / size).astype(np.int64).tolist() for part in (x, y))
-    return np.array([f"e{e:04d}n{n:04d}" for e, n in zip(east, north, strict=True)], dtype=str)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from model.config import TrainConfig
@@ -14,13 +14,17 @@ from model.samples import Samples
 YEAR = 365.0
 """Days in the year of the calendar's places."""
 
+MOVED = 0.5
+"""Share of the samples whose season is moved. The others are as they are to be predicted:
+interpolation smooths, and a network that only ever saw smooth sequences is worse on others."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Augmentation:
     """What is done to the sequences of a batch, in the order of the fields."""
 
     shift_days: float
-    """Most days the season is moved by, either way."""
+    """Most days the season is moved by, either way; a share `MOVED` of the samples is."""
     noise: float
     """Standard deviation of what is added to clear values."""
     month_dropout: float
@@ -61,13 +65,14 @@ class Augmentation:
         if self.noise:
             disturbed = steps.clone()
             values = disturbed[..., : self.features]
-            # what is exactly 0 in all features is a missing step, which stays one
-            known = (values != 0).any(dim=2, keepdim=True)
-            values += torch.randn(values.shape) * self.noise * known
+            # a missing step stays one
+            values += torch.randn(values.shape) * self.noise * self._known(steps)[..., None]
             steps = disturbed
         if self.month_dropout > 0:
             chance = torch.rand(len(steps), 1) * self.month_dropout
-            shown = (torch.rand(steps.shape[:2]) >= chance)[..., None]
+            shown = torch.rand(steps.shape[:2]) >= chance
+            # a sample of which nothing would be left to see is shown as it is
+            shown = (shown | ~(shown & self._known(steps)).any(dim=1, keepdim=True))[..., None]
             if self.changeable == steps.shape[2]:
                 steps = steps * shown  # a hidden period looks like a missing one
             else:
@@ -78,18 +83,20 @@ class Augmentation:
     def _moved(
         self, steps: Float[Tensor, "sample time channel"]
     ) -> Float[Tensor, "sample time channel"]:
-        """Read every sample some days earlier or later, between the two steps around.
+        """Read half of the samples some days earlier or later, between the two steps around.
 
         A step is clear if the nearer of the two is; a missing one has no part in the value. Beyond
         the ends a series that goes once round the year goes on at its other end, another stands
         still.
         """
         samples = len(steps)
-        wanted = self.days + (2 * torch.rand(samples, 1) - 1) * self.shift_days  # (sample, time)
+        drawn = (2 * torch.rand(samples, 1) - 1) / MOVED
+        moved_by = torch.where(drawn.abs() < 1, drawn, 0.0) * self.shift_days  # (sample, 1)
+        wanted = self.days + moved_by  # (sample, time)
         before, after, share = _neighbours(self.days, wanted)
         rows = torch.arange(samples)[:, None]
         changeable = steps[..., : self.changeable]
-        known = (steps[..., : self.features] != 0).any(dim=2).to(steps.dtype)  # (sample, time)
+        known = self._known(steps).to(steps.dtype)  # (sample, time)
         weight_before = (1 - share) * known[rows, before]
         weight_after = share * known[rows, after]
         whole = weight_before + weight_after
@@ -99,6 +106,12 @@ class Augmentation:
         ) / whole.clamp_min(1e-6)[..., None]
         nearer = torch.where(share < 0.5, known[rows, before], known[rows, after])
         return torch.cat([mixed * nearer[..., None], steps[..., self.changeable :]], dim=2)
+
+    def _known(self, steps: Float[Tensor, "sample time channel"]) -> Bool[Tensor, "sample time"]:
+        """Tell clear steps from missing ones; without a mask those are missing that are all 0."""
+        if self.mask_input:
+            return steps[..., self.features] > 0
+        return (steps[..., : self.features] != 0).any(dim=2)
 
     def mixed(
         self, steps: Float[Tensor, "sample time channel"], target: Float[Tensor, "sample class"]

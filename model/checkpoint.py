@@ -5,8 +5,6 @@ hash and is replaced in one step, so what is read is one whole epoch. Nothing in
 """
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from model.config import TrainConfig
+from model.durable import below, named_by_hash, remove_others, replace_file, write_by_hash
+from model.errors import ConfigError
 from model.member import Member
 from model.networks import Network
 from model.samples import Samples
@@ -27,10 +26,14 @@ from model.samples import Samples
 if TYPE_CHECKING:
     from model.train import EpochReport
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the layout and of what training does with it; another one is not used."""
 
 JSON_NAME = "checkpoint.json"
+
+_STATE = "state"
+_LARGEST_JSON = 2**20
+_LARGEST_STATE = 16 * 2**30
 
 SECONDS_BETWEEN = 5.0
 """Epochs that end sooner after the last writing are not written: a kill costs so much at most."""
@@ -66,7 +69,12 @@ class Checkpoint:
         config: TrainConfig,
         validation: Samples | None,
     ) -> "Checkpoint":
-        """Bind the folder to everything that decides the weights."""
+        """Bind the folder to everything that decides the weights.
+
+        Raises `ConfigError` if it is a file.
+        """
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"checkpoint {str(folder)!r} is a file; name a folder")
         content = {
             "schema": SCHEMA,
             "samples": samples.fingerprint,
@@ -86,7 +94,8 @@ class Checkpoint:
         for index, network in enumerate(done):
             tensors |= {f"done.{index}.{n}": value for n, value in network.state_dict().items()}
         data = safetensors.torch.save({n: value.contiguous() for n, value in tensors.items()})
-        digest = sha256(data).hexdigest()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        digest = write_by_hash(self.folder, _STATE, data)
         content = {
             "fingerprint": self.fingerprint,
             "done": len(done),
@@ -94,12 +103,9 @@ class Checkpoint:
             "report": {name: getattr(report, name) for name in _REPORT},
             "state": digest,
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _replace(self.folder / _state_name(digest), data)
-        _replace(self.folder / JSON_NAME, json.dumps(content, indent=1).encode())
-        for stale in self.folder.glob("state-*.safetensors"):
-            if stale.name != _state_name(digest):
-                stale.unlink(missing_ok=True)
+        content["checksum"] = _checksum(content)
+        replace_file(self.folder / JSON_NAME, json.dumps(content, indent=1).encode())
+        remove_others(self.folder, _STATE, digest)
         self._written = time.monotonic()
 
     def read(self, start: Callable[[], list[Member]]) -> tuple[Found | None, str]:
@@ -111,7 +117,9 @@ class Checkpoint:
         if not path.exists():
             return None, ""
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(_read(path, _LARGEST_JSON))
+            if content.pop("checksum") != _checksum(content):
+                raise ValueError(f"{JSON_NAME} was changed after it was written")
             if content["fingerprint"] != self.fingerprint:
                 return None, (
                     f"checkpoint {str(self.folder)!r} is of other samples or settings; "
@@ -132,9 +140,7 @@ class Checkpoint:
     def _restore(self, content: dict[str, Any], members: list[Member]) -> Found:
         digest, count = str(content["state"]), int(content["done"])
         # the name is rebuilt from the hash, which is checked: a path in the JSON leads nowhere
-        if not (len(digest) == 64 and digest.isalnum()):
-            raise ValueError("the state's hash is none")
-        data = (self.folder / _state_name(digest)).read_bytes()
+        data = _read(self.folder / named_by_hash(_STATE, digest), _LARGEST_STATE)
         if sha256(data).hexdigest() != digest:
             raise ValueError("the state was changed after it was written")
         tensors = safetensors.torch.load(data)
@@ -143,36 +149,24 @@ class Checkpoint:
         done = []
         for index, member in enumerate(members[:count]):
             network = member.network.eval().requires_grad_(False)
-            network.load_state_dict(_below(tensors, f"done.{index}."))
+            network.load_state_dict(below(tensors, f"done.{index}."))
             done.append(network)
         member = members[count]
-        member.restore(content["member"], _below(tensors, "member."))
+        member.restore(content["member"], below(tensors, "member."))
+        if not 1 <= member.best_epoch <= member.epoch <= member.epochs:
+            raise ValueError(f"epoch {member.epoch} of {member.epochs} cannot be")
+        if not 0 <= member.averaged <= member.epoch:
+            raise ValueError(f"{member.averaged} of {member.epoch} epochs are averaged")
         return Found(
             done=done, member=member, report={name: content["report"][name] for name in _REPORT}
         )
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
+def _checksum(content: dict[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _state_name(digest: str) -> str:
-    return f"state-{digest[:16]}.safetensors"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def _read(path: Path, largest: int) -> bytes:
+    if (size := path.stat().st_size) > largest:
+        raise ValueError(f"{path.name} has {size} bytes, far too many")
+    return path.read_bytes()

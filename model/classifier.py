@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from model import classifier_file
+from model import classifier_file, classifier_weights
 from model.baselines import FittedBaseline
 from model.certainty.applicability import FEATURES, HIDDEN, Applicability, clear_values
 from model.certainty.calibrate import Calibration
@@ -114,7 +114,7 @@ class SpeciesClassifier:
         # scores and colours do not change what a pixel is given
         content = {k: v for k, v in content.items() if k not in ("scores", "colours")}
         digest = sha256(json.dumps(content, sort_keys=True).encode())
-        digest.update(classifier_file.arrays_as_bytes(self))
+        digest.update(classifier_weights.arrays_as_bytes(self))
         return digest.hexdigest()
 
     def check_cube(self, bands: Sequence[str], periods: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """Numbers in, `TrainConfig` out: how a network is built and trained."""
 
-import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -49,19 +48,23 @@ class TrainConfig:
     a channel for each (`PiecewiseEncoding`). 0 adds none; needs `standardise` and `mask_input`."""
     members: int = 1
     """Networks that are trained one after another, each from a seed of its own, and whose
-    probabilities are averaged, 1..64."""
+    probabilities are averaged, 1..64. Three gained 0.0 and 0.5 points on a simulated forest, for
+    three times the training and mapping: one is the default."""
     month_dropout: float = 0.4
     """Largest chance that a clear period is hidden from the network in training, so that it learns
     to live with gaps; each sample draws its own up to this. Needs `mask_input`."""
-    shift_days: float = 0.0
-    """In training the season of each sample is moved by up to so many days either way, 0..90;
-    values between steps are interpolated."""
+    shift_days: float = 20.0
+    """In training the season of half of the samples is moved by up to so many days either way,
+    0..90; values between steps are interpolated. Measured with one seed: on a simulated forest a
+    year 15 days early or late costs 3.0 points of accuracy, 5.2 if this is 0; MODIS series of
+    held-out years get 0.893 (0.890 with 0 and mixup 0.4, 0.877 with both)."""
     noise: float = 0.05
     """Standard deviation of what is added to clear values in training, in standard deviations
     of the feature, 0..10; needs `standardise`."""
-    mixup: float = 0.4
+    mixup: float = 0.0
     """Parameter of the beta distribution by which two samples and their labels are blended in
-    training (Zhang 2018), 0..10; 0 blends none."""
+    training (Zhang 2018), 0..10; 0 blends none. Beside `shift_days`, 0.4 costs 1.6 points on
+    held-out years."""
     label_smoothing: float = 0.05
     """Share of each label that is spread over all classes, 0..0.9."""
     class_weights: ClassWeights = "root"
@@ -99,7 +102,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         self._refuse_wrong_types()
-        for name, (lowest, highest) in _RANGES.items():
+        for name, (lowest, highest) in RANGES.items():
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name), lowest, highest)
         for name, choices in _CHOICES.items():
@@ -165,7 +168,7 @@ class TrainConfig:
                 names = " or ".join(kind.__name__ for kind in expected)
                 raise ConfigError(f"{field.name} is {value!r}; expected {names}")
             if float in expected:
-                object.__setattr__(self, field.name, float(getattr(self, field.name)))
+                object.__setattr__(self, field.name, _float(field.name, value))
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "TrainConfig":
@@ -175,7 +178,8 @@ class TrainConfig:
         features, missing values 0 (its table held -999 there, which swamps everything), hidden
         128, two layers, dropout 0.2 between them, last step to a linear layer; Adam 1e-3, batch
         32, 100 epochs, cross-entropy. Another `architecture` than the preset's brings the width,
-        depth and dropout of its paper; `epochs` switch `least_steps` off. Raises `ConfigError` for an unknown preset or field.
+        depth and dropout of its paper; `epochs` switch `least_steps` off. Raises `ConfigError` for
+        an unknown preset or field.
         """
         if name not in _PRESETS:
             raise ConfigError(f"preset {name!r} does not exist; known are {', '.join(_PRESETS)}")
@@ -183,11 +187,16 @@ class TrainConfig:
         if unknown:
             raise ConfigError(f"training has no setting {', '.join(unknown)}")
         if isinstance(overrides.get("features"), list | tuple):
-            overrides["features"] = FeatureSet(names=tuple(overrides["features"]))
+            overrides["features"] = _feature_set(list(overrides["features"]))
+        return _PRESETS[name].changed(**overrides)
+
+    def changed(self, **overrides: Any) -> "TrainConfig":
+        """Return these settings with some replaced, by the rules of `preset`."""
         if "epochs" in overrides:  # who asks for a number of epochs gets it
             overrides = {"least_steps": 0} | overrides
-        shape = _SHAPES.get(overrides.get("architecture", ""), {})
-        return replace(_PRESETS[name], **(shape | overrides))
+        architecture = overrides.get("architecture", self.architecture)
+        shape = {} if architecture == self.architecture else _SHAPES.get(str(architecture), {})
+        return replace(self, **(shape | overrides))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as what JSON can hold."""
@@ -200,14 +209,24 @@ class TrainConfig:
         if set(settings) != names:
             missing, unknown = sorted(names - set(settings)), sorted(set(settings) - names)
             raise ConfigError(f"training settings lack {missing!r} and have unknown {unknown!r}")
-        listed = settings["features"]
-        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-            raise ConfigError(f"features are {listed!r}; expected a list of names")
-        return cls(**settings | {"features": FeatureSet(names=tuple(listed))})
+        return cls(**settings | {"features": _feature_set(settings["features"])})
+
+
+def _float(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ConfigError(f"{name} is beyond all floating-point numbers") from None
+
+
+def _feature_set(listed: Any) -> FeatureSet:
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise ConfigError(f"features are {listed!r}; expected a list of names")
+    return FeatureSet(names=tuple(listed))
 
 
 def _check(name: str, value: float | int, lowest: float | int, highest: float | int) -> None:
-    if not (math.isfinite(value) and lowest <= value <= highest):
+    if not lowest <= value <= highest:  # nor NaN
         raise ConfigError(f"{name} is {value!r}; expected {lowest!r} to {highest!r}")
 
 
@@ -229,7 +248,9 @@ _SHAPES: dict[str, dict[str, Any]] = {
 }
 """What a network other than the LSTM is like in its paper, and how fast it can learn."""
 
-_RANGES: dict[str, tuple[float, float]] = {
+_SHAPES["lstm"] = {name: getattr(TrainConfig, name) for name in _SHAPES["tempcnn"]}
+
+RANGES: dict[str, tuple[float, float]] = {
     "hidden": (1, 4096),
     "layers": (1, 8),
     "input_pieces": (0, 4096),
@@ -277,6 +298,7 @@ _PRESETS: dict[str, TrainConfig] = {
         calendar_input=False,
         input_pieces=0,
         month_dropout=0.0,
+        shift_days=0.0,
         noise=0.0,
         mixup=0.0,
         label_smoothing=0.0,

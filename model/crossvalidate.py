@@ -17,23 +17,17 @@ from model.outoffold import OutOfFold, out_of_fold
 from model.predictor import Predictor
 from model.samples import Samples
 from model.scoretable import MAJORITY, STRICTEST, ScoreTable, SplitScores, choose, strictest_split
-from model.split import SPLITS, Folds, Split, make_folds
-from model.train import EpochReport, Fitted, fit
+from model.split import SPLITS, Folds, Split, make_folds, unit_of, unit_word
+from model.train import EpochReport, Fitted
+from model.train_network import train_network
 
 __all__ = [
-    "MAJORITY", "NETWORK", "RANDOM_FOREST", "OutOfFold", "Progress", "ScoreTable", "SplitScores",
-    "choose", "compare_splits", "cross_validate", "cross_validate_baseline",
+    "MAJORITY", "RANDOM_FOREST", "OutOfFold", "Progress", "ScoreTable", "SplitScores",
+    "choose", "compare_models", "compare_splits", "cross_validate", "cross_validate_baseline",
     "cross_validate_majority", "strictest_split", "train_network",
 ]  # fmt: skip
 
-NETWORK = "lstm"
 RANDOM_FOREST = "random forest"
-
-_STOPPING_FOLDS = 8
-"""One part in so many of the training units decides when to stop."""
-
-_BY_BLOCK = ("block", "knndm", "region")
-"""Splits under which samples of one block are on one side, or nearly so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,45 +48,6 @@ Watch = Callable[[Progress], None]
 
 OnModel = Callable[[Split, int, Fitted], None]
 """Given the network of each fold, with its split and number."""
-
-
-def train_network(
-    samples: Samples,
-    config: TrainConfig,
-    *,
-    stop_by: Split = "grouped",
-    watch: Callable[[EpochReport], None] | None = None,
-    checkpoint: Path | None = None,
-) -> Fitted:
-    """Train on all `samples`, holding out an eighth of the units to stop early where configured.
-
-    `stop_by` is the split whose unit must not be on both sides: blocks for `block`, `knndm` and
-    `region`, else groups; for `random` too, because samples of one group would say "go on" too
-    long. `checkpoint` is a folder as `fit` takes it. Where the units are too few to hold some of
-    every class out, the network learns from all samples for all epochs: stopping by the classes
-    that happen to be held out would leave the others unlearned.
-    """
-    train, validation = samples, None
-    if config.patience is not None:
-        held = _stopping_folds(samples, "block" if stop_by in _BY_BLOCK else "grouped", config.seed)
-        if held is not None:
-            parts = [samples.take(held.trained_on(0)), samples.take(held.held_out(0))]
-            if len({frozenset(part.label.tolist()) for part in (*parts, samples)}) == 1:
-                train, validation = parts
-    fitted: Fitted | None = None
-    for report in fit(train, config, validation=validation, checkpoint=checkpoint):
-        fitted = report.best
-        if watch is not None:
-            watch(report)
-    assert fitted is not None  # a config has at least one epoch
-    return fitted
-
-
-def _stopping_folds(samples: Samples, split: Split, seed: int) -> Folds | None:
-    try:
-        return make_folds(samples, split, folds=_STOPPING_FOLDS, seed=seed)
-    except SplitError:
-        return None  # too few units: training runs for all epochs, as `train_network` says
 
 
 def cross_validate(
@@ -214,8 +169,10 @@ def compare_splits(
     Every fold is held out in turn; for the network, which is dear, only under the strictest split,
     whose predictions calibration needs, and `folds_used` folds of the others. Simple models
     are compared with the network on the samples both were scored on. `buffer` (metres) goes with
-    every split but the random one; `prediction` are the places to be mapped (metres), for `knndm`. `keep` is a folder in which finished folds wait for the next
-    run. A split the samples do not allow has an entry without scores that says why.
+    every split but the random one; `prediction` are the places to be mapped (metres), for `knndm`.
+    `keep` is a folder in which finished folds wait for the next run. `on_model` is given the
+    networks of the strictest split only. A split the samples do not allow has an entry without
+    scores that says why.
     """
     entries: list[SplitScores] = []
     predictions: list[OutOfFold] = []
@@ -234,7 +191,7 @@ def compare_splits(
         network = cross_validate(
             samples, config, folds=made,
             folds_used=None if split == strictest else folds_used,
-            watch=watch, on_model=on_model, keep=keep,
+            watch=watch, on_model=on_model if split == strictest else None, keep=keep,
         )  # fmt: skip
         results = [network] + [
             cross_validate_baseline(
@@ -267,31 +224,35 @@ def _entry(samples: Samples, result: OutOfFold, network: OutOfFold, seed: int) -
         folds=result.folds,
         folds_used=result.folds_used,
         notes=result.notes,
-        against=None if result is network else _against(samples, result, network, seed),
+        against=None if result is network else compare_models(samples, result, network, seed=seed),
     )
 
 
-def _against(samples: Samples, result: OutOfFold, network: OutOfFold, seed: int) -> Against:
-    """Compare on the samples both were scored on, drawing what the split holds out whole."""
-    both, own, its = np.intersect1d(result.index, network.index, return_indices=True)
-    by_block = result.split in _BY_BLOCK
-    unit = (samples.block if by_block else samples.group)[both]
+def compare_models(
+    samples: Samples, result: OutOfFold, other: OutOfFold, *, seed: int = 0
+) -> Against:
+    """Compare a model with an `other` under one split, on the samples both were scored on.
+
+    What the split holds out whole is drawn whole.
+    """
+    both, own, its = np.intersect1d(result.index, other.index, return_indices=True)
+    unit = unit_of(samples, result.split)[both]
     macro_f1, accuracy = compare_answers(
         samples.label[both],
         result.predicted[own],
-        network.predicted[its],
+        other.predicted[its],
         unit=unit,
         classes=len(samples.classes),
         seed=seed,
     )
     return Against(
         model=result.model,
-        network=network.model,
+        network=other.model,
         macro_f1=macro_f1,
         accuracy=accuracy,
         samples=len(both),
         units=len(np.unique(unit)),
-        unit="block" if by_block else "group",
+        unit=unit_word(result.split),
     )
 
 

@@ -1,5 +1,6 @@
 """Reflectance in, features out: the one function that training and inference share."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -30,8 +31,8 @@ _BAND = {name.lower(): name for name in BANDS} | {
 _PREFIXES = {"band:": stored_feature, "log:": log_feature, "shape:": shape_feature}
 _SHAPE = "shape:"
 
-_NOT_BY_DEFAULT = ("SCL", "QA60", "TCI_R", "TCI_G", "TCI_B", "B10")
-"""Layers of Sentinel-2 products that say nothing of the ground's spectrum."""
+_NOT_BY_DEFAULT = re.compile(r"scl|qa\d*|qa_.*|msk_.*|tci(_[rgb])?|b10", re.IGNORECASE)
+"""Layers of products that say nothing of the ground's spectrum: quality, masks, pictures, cirrus."""
 
 # Measured by tests/benchmarks/telling.py: a random forest on nine dates of the simulated forest,
 # whose air knows nothing of its trees, sees this one layer only and is scored by a random split.
@@ -75,10 +76,15 @@ def _canonical_prefixed(prefix: str, band: str) -> str:
         prefix == "band:"
     ):  # as it is stored, so in its own spelling; a Sentinel-2 band needs no prefix
         return band if band in BANDS else prefix + band
-    canonical = _BAND.get(band.lower(), band)
+    canonical = _canonical_band(band)
     if prefix == _SHAPE and canonical in ("AOT", "WVP"):
         raise FeatureError(f"{canonical} is no reflectance; a spectral shape has no part for it")
     return prefix + canonical
+
+
+def _canonical_band(band: str) -> str:
+    """Return the name of a Sentinel-2 band in any spelling (`b1`); others stay as they are."""
+    return _BAND.get(band.lower(), band)
 
 
 def _feature(name: str) -> Feature:
@@ -144,21 +150,6 @@ class FeatureSet:
         """The required bands that are not among `bands`."""
         there = set(bands)
         return tuple(band for band in self.required_bands if band not in there)
-
-    def restricted_to(self, bands: Iterable[str]) -> "FeatureSet":
-        """The features of this set that `bands` suffice for.
-
-        A spectral shape is then that of the bands that are left. Raises `FeatureError` if that
-        leaves none.
-        """
-        there = tuple(bands)
-        names = tuple(n for n in self.names if set(_feature(n).bands) <= set(there))
-        shapes = tuple(n for n in names if n.startswith(_SHAPE))
-        if len(shapes) == 1:  # a share of itself
-            names = tuple(n for n in names if n not in shapes)
-        if not names:
-            raise FeatureError(f"bands {there!r} suffice for none of the features {self.names!r}")
-        return FeatureSet(names=names)
 
     def compute(
         self, reflectance: Float32[np.ndarray, "sample time band"], bands: tuple[str, ...]
@@ -227,7 +218,11 @@ def default_features(bands: Iterable[str]) -> FeatureSet:
     there = tuple(bands)
     own = tuple(n for n in DEFAULT_FEATURES.names if set(FEATURES[n].bands) <= set(there))
     foreign = tuple(
-        f"band:{band}" for band in there if band not in BANDS and band not in _NOT_BY_DEFAULT
+        f"band:{band}"
+        for band in there
+        if band not in BANDS
+        and _canonical_band(band) not in _TELLING
+        and not _NOT_BY_DEFAULT.fullmatch(band)
     )
     if not own and not foreign:
         raise FeatureError(
@@ -243,9 +238,11 @@ def warnings_of(features: FeatureSet) -> tuple[str, ...]:
     """
     warnings = []
     for name in features.names:
-        for band in (band for band in _feature(name).bands if band in _TELLING):
+        bands = map(_canonical_band, _feature(name).bands)
+        for band in (band for band in bands if band in _TELLING):
             why, accuracy, placed = _TELLING[band]
-            made = "" if band == name else f" is made of {band}, which"
+            is_itself = band == _canonical_band(name.removeprefix("band:"))
+            made = "" if is_itself else f" is made of {band}, which"
             warnings.append(
                 f"{name}{made} {why}: in a simulated forest {band} alone reached {accuracy} "
                 f"under a random split ({_MAJORITY}) and named the 200 m block of {placed} of the "

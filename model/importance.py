@@ -13,6 +13,13 @@ from model.errors import SampleError
 from model.predictor import Predictor
 from model.samples import Samples
 
+_MANY_PERIODS = 24
+"""Periods above which several are left out at once: half-months of a year still go one by one, and
+the days of a year ask the models 1,600 times where one by one would be 67,000."""
+
+_MISSED = 0.01
+"""Macro-F1 by which several periods together may be missed more than the most missed of them."""
+
 Tried = tuple[Predictor, Samples]
 """A model and samples whose groups it did not learn from, e.g. of one fold."""
 
@@ -126,19 +133,18 @@ def periods_needed(
 ) -> tuple[PeriodsKept, ...]:
     """Leave out one period after the other, the one that is missed least first.
 
-    Returns what is reached with all periods, with one less, … with one. The models are asked
-    again, not trained again: they must have learned to live with gaps. One half of the groups
-    chooses what to leave out, the other half is scored, for the best of many tries flatters
-    itself. Raises `SampleError` for fewer than two groups.
+    Returns what is reached with all periods, with one less, … with one; as long as there are more
+    than 24, up to a quarter of them is left out at once. The models are asked again, not trained
+    again: they must have learned to live with gaps. One half of the groups chooses what to leave
+    out, the other half is scored, for the best of many tries flatters itself; groups of all
+    `tried` are numbered alike, and one that lies in several does one of the two. Raises `SampleError` for fewer than two groups.
     """
     parts = _thinned(tried, most, seed)
-    groups = np.concatenate([_labelled_groups(samples, n) for n, (_, samples) in enumerate(parts)])
-    chooses = parts_of_groups(
-        np.unique(groups, axis=0, return_inverse=True)[1].ravel(), 2, seed=seed
-    )
+    groups = np.concatenate([samples.group for _, samples in parts])
+    chooses = parts_of_groups(groups, 2, seed=seed)
     names = parts[0][1].periods
     kept = list(range(len(names)))
-    total = len(names) * (len(names) + 1) // 2
+    random = np.random.default_rng(seed)
     done = 0
     found = [_scored(parts, names, kept, chooses == 1)]
     while len(kept) > 1:
@@ -148,10 +154,51 @@ def periods_needed(
             scores.append(_macro_f1(_hidden(parts, rest), chooses == 0))
             done += 1
             if watch is not None:
-                watch(done, total - 1)
-        kept.pop(int(np.argmax(scores)))
+                to_do = len(kept) - len(scores) + _predictions(len(kept) - _several(len(kept)))
+                watch(done, done + to_do)
+        kept = _without_least_missed(parts, kept, scores, chooses == 0, random)
         found.append(_scored(parts, names, kept, chooses == 1))
     return tuple(found)
+
+
+def _without_least_missed(
+    parts: Sequence[Tried],
+    kept: Sequence[int],
+    scores: Sequence[float],
+    counted: Bool[np.ndarray, "sample"],
+    random: np.random.Generator,
+) -> list[int]:
+    """Leave out what is missed least, given the score without each of the periods `kept`.
+
+    Where several go at once, of those missed as little any may go, so that they are not side by
+    side; and fewer go where all of them together are missed though each is not: one stood in for
+    another.
+    """
+    several = _several(len(kept))
+    if several == 1:
+        return [time for time in kept if time != kept[int(np.argmax(scores))]]
+    order = np.lexsort((random.permutation(len(kept)), -np.array(scores)))
+    while True:
+        out = set(order[:several].tolist())
+        rest = [time for place, time in enumerate(kept) if place not in out]
+        least = min(scores[place] for place in out) - _MISSED
+        if several == 1 or _macro_f1(_hidden(parts, rest), counted) >= least:
+            return rest
+        several //= 2
+
+
+def _several(periods: int) -> int:
+    """Return how many of so many periods are left out at once."""
+    return max(1, min(periods // 4, periods - _MANY_PERIODS))
+
+
+def _predictions(periods: int) -> int:
+    """Return how often the models are asked until one period is left."""
+    total = 0
+    while periods > 1:
+        total += periods
+        periods -= _several(periods)
+    return total
 
 
 def fewest_periods(kept: Sequence[PeriodsKept], *, within: float = 0.01) -> PeriodsKept:
@@ -245,8 +292,3 @@ def _scored(
 ) -> PeriodsKept:
     score = _macro_f1(_hidden(parts, kept), counted)
     return PeriodsKept(periods=tuple(names[time] for time in kept), macro_f1=score)
-
-
-def _labelled_groups(samples: Samples, part: int) -> Int64[np.ndarray, "sample 2"]:
-    """Group of each sample with the number of its part: folds may number groups alike."""
-    return np.stack([np.full(len(samples), part, np.int64), samples.group], axis=1)

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
-from model.assess import merged
 from model.baselines import BASELINES, FittedBaseline, fit_baseline
 from model.certainty.measure import Certainty, measure_certainty
 from model.classifier import SpeciesClassifier, code_version
 from model.config import TrainConfig
-from model.crossvalidate import Watch, compare_splits, train_network
+from model.crossvalidate import Watch, compare_splits
 from model.errors import ConfigError, SampleError
 from model.fitted import Fitted
-from model.importance import periods_needed, permutation_importance
-from model.legend import Legend, is_under
+from model.importance import fewest_periods, periods_needed, permutation_importance
+from model.legend import Legend
+from model.levels import scores_by_level
 from model.outoffold import OutOfFold
 from model.periods import calendar_positions
 from model.predictor import Predictor
@@ -25,12 +25,11 @@ from model.samples import Samples
 from model.scoretable import ScoreTable, choose, strictest_split
 from model.split import SPLITS, Split
 from model.train import EpochReport
+from model.train_network import train_network
+from model.verdict import choices_told, verdict
 
 NETWORK = "network"
 AUTO = "auto"
-
-_LEAST = (0.5, 0.7, 0.9)
-"""Probabilities at which the report shows answers higher up the legend."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,6 +56,8 @@ class LearnPlan:
     """Metres round held-out samples in which nothing trains."""
     prediction: Float64[np.ndarray, "place 2"] | None = None
     """Places that will be mapped, metres, for the split `knndm`; None takes the samples' hull."""
+    trials: int = 0
+    """Settings that were tried on these samples before `config` was chosen; the verdict says so."""
     coverage: float = 0.9
     """Share of samples whose set of likely classes shall hold the true one."""
     keep: Path | None = None
@@ -97,10 +98,10 @@ def learn(
     """
     refuse_empty_classes(samples)
     legend = Legend(classes=samples.classes, parents=plan.parents)
-    networks: dict[Split, dict[int, Predictor]] = {}
+    networks: dict[int, Predictor] = {}  # of the strictest split, by fold
 
     def remember(split: Split, fold: int, network: Fitted) -> None:
-        networks.setdefault(split, {})[fold] = network
+        networks[fold] = network
 
     config = plan.config
     table = compare_splits(
@@ -123,19 +124,30 @@ def learn(
     certainty = Certainty()
     found: dict[str, Any] = {}
     if held_out is not None:
-        tried = networks[held_out.split]
+        tried: Mapping[int, Predictor] = networks
         if name != table.network:
             tried = _simple_models(samples, plan, table, held_out)
-        certainty = measure_certainty(samples, held_out, fitted, tried, coverage=plan.coverage)
+        certainty = measure_certainty(
+            samples,
+            held_out,
+            fitted,
+            tried,
+            folds=table.folds_of(held_out.split),
+            coverage=plan.coverage,
+        )
         found = {
             **certainty.found,
             "importance": _importance(samples, held_out, tried),
-            "legend": _levels(samples, held_out, legend, certainty),
+            "legend": scores_by_level(samples, held_out, legend, certainty.calibration),
         }
     found = {
         "model": name,
         "split": split,
-        "verdict": verdict(table, name, split),
+        "verdict": verdict(samples, table, name, split, seed=config.seed)
+        + choices_told(
+            models=len(plan.baselines) + 1 if plan.model == AUTO and split else 0,
+            trials=plan.trials if name == table.network and split else 0,
+        ),
         "scores": table.to_dict(),
         "samples_by_class": samples.class_counts,
         "settings": config.to_dict(),
@@ -185,30 +197,13 @@ def train_classifier(
 
 
 def refuse_empty_classes(samples: Samples) -> None:
-    """Raise `SampleError` for a class that has no sample."""
-    empty = [name for name, count in samples.class_counts.items() if count == 0]
+    """Raise `SampleError` for a class that has no sample, nor a share of a mixed one."""
+    counts = samples.class_counts
+    if samples.share is not None:
+        counts = dict(zip(samples.classes, samples.share.sum(axis=0).tolist(), strict=True))
+    empty = [name for name, count in counts.items() if count == 0]
     if empty:
         raise SampleError(f"classes {', '.join(empty)} have no sample; drop or merge them")
-
-
-def verdict(table: ScoreTable, name: str, split: Split | None) -> str:
-    """Return one or two sentences: what is saved, what it scores, and whether something beats it."""
-    if split is None:
-        return (
-            f"{name} was trained, but no groups or blocks could be held out: nothing says how good "
-            "it is"
-        )
-    scores = table.of(split, name).scores
-    assert scores is not None  # the split has scores
-    told = (
-        f"{name}: accuracy {scores.accuracy:.3f}, macro-F1 {scores.macro_f1:.3f} with "
-        f"{'whole groups' if split == 'grouped' else f'{split}s'} held out. "
-    )
-    best = choose(table)
-    if best == name:
-        return told + "No other model that was tried is better."
-    against = table.of(split, best).against or table.of(split, name).against
-    return told + f"{best} is better: {against.verdict if against else 'see the table'}."
 
 
 def _chosen(plan: LearnPlan, table: ScoreTable) -> str:
@@ -236,7 +231,7 @@ def _simple_models(
     samples: Samples, plan: LearnPlan, table: ScoreTable, held_out: OutOfFold
 ) -> dict[int, Predictor]:
     """Return the simple model of each fold, once more: only their predictions were kept."""
-    folds = next(made for made in table.folds if made.split == held_out.split)
+    folds = table.folds_of(held_out.split)
     config = plan.config
     return {
         fold: fit_baseline(
@@ -271,56 +266,5 @@ def _importance(
     return {
         **permutation_importance(tried, repeats=2).to_dict(),
         "months": [one.to_dict() for one in months],
-    }
-
-
-def _levels(
-    samples: Samples, held_out: OutOfFold, legend: Legend, certainty: Certainty
-) -> dict[str, Any] | None:
-    """Return scores at each level of the legend, and of answers that are given higher up."""
-    if legend.depth < 2:
-        return None
-    label = samples.label[held_out.index]
-    probability = held_out.probability
-    if certainty.calibration is not None:
-        probability = certainty.calibration.apply(probability)
-    scores = held_out.scores(samples)
-    levels = []
-    for level in range(legend.depth):
-        above = merged(scores, {name: legend.nodes(level)[at] for name, at in _of(legend, level)})
-        levels.append(
-            {
-                "level": level,
-                "nodes": list(legend.nodes(level)),
-                "accuracy": round(above.accuracy, 6),
-                "macro_f1": round(above.macro_f1, 6),
-            }
-        )
-    return {
-        "parents": legend.to_dict(),
-        "levels": levels,
-        "back_off": [_backed_off(legend, probability, label, least) for least in _LEAST],
-    }
-
-
-def _of(legend: Legend, level: int) -> list[tuple[str, int]]:
-    return list(zip(legend.classes, legend.node_of_class(level).tolist(), strict=True))
-
-
-def _backed_off(
-    legend: Legend, probability: np.ndarray, label: Int64[np.ndarray, "sample"], least: float
-) -> dict[str, Any]:
-    node = legend.back_off(probability, least=least)
-    answered = node >= 0
-    right = is_under(legend, label.tolist(), node.tolist())
-    depth = np.array([len(legend.path(name)) - 1 for name in legend.every_node])
-    by_level = {
-        str(level): round(float((depth[node[answered]] == level).sum() / len(node)), 6)
-        for level in range(legend.depth)
-    }
-    return {
-        "least": least,
-        "undecided": round(float((~answered).mean()), 6),
-        "right": round(float(right[answered].mean()), 6) if answered.any() else None,
-        "by_level": by_level,
+        "enough": fewest_periods(months).to_dict(),
     }

@@ -27,6 +27,9 @@ class Legend:
     """Node to the node above it; a class that is not in it is a root."""
 
     def __post_init__(self) -> None:
+        for name, parent in self.parents.items():
+            if not (isinstance(name, str) and isinstance(parent, str)):
+                raise ConfigError(f"legend gives {name!r} the parent {parent!r}; names are text")
         above = set(self.parents.values())
         if both := sorted(above & set(self.classes)):
             raise ConfigError(

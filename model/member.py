@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from model.config import TrainConfig
+from model.durable import below
 from model.networks import Network, build_network
 
 
@@ -52,11 +53,14 @@ class Member:
             self.random_state = torch.get_rng_state()
         # With a weight decay of 0 this is plain Adam; fused is the same sums in one pass.
         weights = list(self.network.parameters())
-        self.optimiser = torch.optim.AdamW(
-            [
+        groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": 0.0}]
+        if config.weight_decay:  # each group is a call of its own
+            groups = [
                 {"params": [w for w in weights if w.ndim > 1], "weight_decay": config.weight_decay},
                 {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
-            ],
+            ]
+        self.optimiser = torch.optim.AdamW(
+            groups,
             lr=config.learning_rate,
             fused=True,
         )
@@ -75,7 +79,7 @@ class Member:
 
         That is a frozen copy, of the average once there is one.
         """
-        if self.epoch > self.epochs * (1 - config.weight_average):
+        if self.epoch > self.epochs - round(self.epochs * config.weight_average):
             self.averaged += 1
             for name, value in self.network.state_dict().items():
                 if not value.is_floating_point() or name not in self.average:
@@ -146,9 +150,4 @@ def member_seed(seed: int, member: int) -> int:
 
 
 def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    prefix = f"{part}."
-    return {
-        name.removeprefix(prefix): value.clone()
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
+    return {name: value.clone() for name, value in below(tensors, f"{part}.").items()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model.certainty.calibrate import FLOOR
 from model.classifier import SpeciesClassifier
+from model.durable import replace_file
 from model.errors import ClassifierError
 from model.fitted import Fitted
 from model.preparation import season_of
@@ -52,7 +53,8 @@ class _Graph(nn.Module):
         values = (features - self.mean) / self.deviation
         if self.limit is not None:
             values = values.clamp(-self.limit, self.limit)
-        is_seen = (clear[..., None] > 0) & ~torch.isnan(values)
+        # infinite less infinite is no number either
+        is_seen = (clear[..., None] > 0) & ~torch.isnan(values - values)
         channels = [torch.where(is_seen, values, torch.zeros_like(values))]
         if self.mask_input:
             channels.append(clear[..., None])
@@ -109,4 +111,4 @@ def write_onnx(classifier: SpeciesClassifier, target: Path) -> None:
     ):
         made.metadata_props.add(key=key, value="\n".join(names))
     onnx.checker.check_model(made)
-    target.write_bytes(made.SerializeToString())
+    replace_file(target, made.SerializeToString())

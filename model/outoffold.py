@@ -1,16 +1,18 @@
 """Samples, folds and a way to learn in, probabilities for what was held out out."""
 
-import os
-import tempfile
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from model.assess import Scores
+from model.classifier import code_version
+from model.durable import replace_file
 from model.errors import SampleError
 from model.predictor import Predictor
 from model.samples import Samples
@@ -64,8 +66,9 @@ def out_of_fold(
 ) -> OutOfFold:
     """Hold out the first `folds_used` folds in turn (all by default) and predict them.
 
-    `keep` is a folder for the result of each fold: a fold that was done for the same samples, folds
-    and `settings` (text that decides what `learn` does) is not done again. Raises what `learn`
+    `keep` is a folder for the result of each fold: a fold that was done by the same version for the
+    same samples, folds and `settings` (text that decides what `learn` does) is not done again.
+    Raises what `learn`
     raises, and `SampleError` if a model gives other than one finite probability per class.
     """
     used = folds.count if folds_used is None else min(folds_used, folds.count)
@@ -74,7 +77,8 @@ def out_of_fold(
         held_out, trained = folds.held_out(fold), folds.trained_on(fold)
         place = None
         if keep is not None:
-            content = (samples.fingerprint, folds.split, model, settings, held_out, trained)
+            told = (samples.fingerprint, folds.split, model, settings, _made_by())
+            content = (*told, held_out, trained)
             place = keep / f"{_digest(content)}.npy"
         found = None if place is None else _read(place, len(held_out), len(samples.classes))
         if found is None:
@@ -100,6 +104,11 @@ def out_of_fold(
     )
 
 
+def _made_by() -> str:
+    """Return the versions that decide what a simple model learns from the same samples."""
+    return f"canopycube {code_version()}, scikit-learn {version('scikit-learn')}"
+
+
 def _refuse_odd(probability: np.ndarray, model: str, samples: int, classes: int) -> None:
     if probability.shape != (samples, classes) or not np.isfinite(probability).all():
         raise SampleError(
@@ -120,14 +129,9 @@ def _digest(content: tuple[str | np.ndarray, ...]) -> str:
 def _write(place: Path, probability: Float32[np.ndarray, "held_out class"]) -> None:
     """Store the result of a fold in one step: another process sees all of it or nothing."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=place.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.lib.format.write_array(file, probability, allow_pickle=False)
-        Path(name).replace(place)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, probability, allow_pickle=False)
+    replace_file(place, buffer.getvalue())
 
 
 def _read(place: Path, samples: int, classes: int) -> np.ndarray | None:

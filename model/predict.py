@@ -53,7 +53,7 @@ def predict_block(
     not clear); `bands` names its second axis. A pixel's result depends neither on its neighbours
     nor on the shape of the block. Memory beyond the block and the result: one clear flag per
     pixel and period, and one batch. Raises `ClassifierError`
-    for another number of periods, `FeatureError` for a missing band.
+    for another number of periods, a missing band, or probabilities that are not finite.
     """
     times, _, rows, columns = block.shape
     if times != len(classifier.periods):
@@ -78,6 +78,9 @@ def predict_block(
         probability = classifier.probability(
             _reflectance(pixels, chosen, part), classifier.required_bands, threads=threads
         )
+        if not np.isfinite(probability).all():
+            raise ClassifierError("the classifier gave probabilities that are not finite; the "
+                                  "block has values far beyond those it was trained on")  # fmt: skip
         best = probability.argmax(axis=1)
         top = np.sort(probability, axis=1)[:, -2:]  # (pixel, second and first)
         value[part] = best + 1
@@ -95,7 +98,7 @@ def predict_block(
 
 
 def _band_indices(classifier: SpeciesClassifier, bands: tuple[str, ...]) -> list[int]:
-    missing = [band for band in classifier.required_bands if band not in bands]
+    missing = classifier.fitted.features.missing_bands(bands)
     if missing:
         raise ClassifierError(
             f"the classifier needs bands {' '.join(classifier.required_bands)}; "

@@ -11,9 +11,7 @@ from model.errors import SampleError
 from model.features import FeatureSet
 from model.periods import calendar_positions, middle_of_year
 from model.samples import Samples
-
-LIMIT = 10.0
-"""Scaled features end at +-10 standard deviations: a cloud edge must not saturate every gate."""
+from model.scaling import LIMIT, centre_and_scale
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,10 +77,7 @@ class Preparation:
                     raise SampleError(
                         f"feature {name!r} has no clear value in {len(samples)} samples"
                     )
-                mean[index] = known.mean()
-                spread = known.std()
-                # A constant feature says nothing; dividing by rounding noise would make it shout.
-                deviation[index] = spread if spread > 1e-6 else 1.0
+                mean[index], deviation[index] = centre_and_scale(known)
         return cls(
             features=features,
             mean=mean.astype(np.float32),

@@ -94,6 +94,16 @@ class Samples:
                 f"first sample {first}: {self.share[first].tolist()!r}"
             )
 
+        given = self.share[np.arange(len(self)), self.label]
+        is_less = given < self.share.max(axis=1) - 1e-3  # of equal shares either may be the label
+        if is_less.any():
+            first = int(np.flatnonzero(is_less)[0])
+            raise SampleError(
+                f"{int(is_less.sum())} samples have a label that is not their largest share, first "
+                f"sample {first}: {self.classes[self.label[first]]!r} of "
+                f"{self.share[first].tolist()!r}"
+            )
+
     def _refuse_unphysical(self) -> None:
         # other sensors' bands have units of their own, and only infinity is wrong in all of them
         largest = [

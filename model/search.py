@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice, product
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,9 @@ from model.errors import ConfigError
 
 Method = Literal["random", "tpe"]
 Value = float | int | bool | str
+
+_CORNERS = 256
+"""Combinations of the other settings with which a value is tried out before the search."""
 
 _WIDE = 10.0
 """A range whose ends differ by this factor or more is searched by orders of magnitude."""
@@ -42,9 +46,19 @@ class Range:
         if len(values) != 2 or len(numbers) != 2:
             return cls(name=name, choices=tuple(values))
         lowest, highest = numbers
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            raise ConfigError(f"search: {name} from {lowest!r} to {highest!r}; ends must be finite")
         if not lowest < highest:
             raise ConfigError(f"search: {name} from {lowest!r} to {highest!r}; ends must rise")
         return cls(name=name, lowest=lowest, highest=highest)
+
+    @property
+    def corners(self) -> tuple[Value, ...]:
+        """Every choice, or both ends."""
+        if self.choices:
+            return self.choices
+        assert self.lowest is not None and self.highest is not None  # noqa: PT018
+        return (self.lowest, self.highest)
 
     @property
     def is_whole(self) -> bool:
@@ -94,8 +108,8 @@ def search(
     """Try settings out, the given ones first; yields each trial when it is done.
 
     `score` must look at held-out groups only. Settings that do not go together score NaN. One seed
-    gives one series of trials. Raises `ConfigError` for an unknown setting, and for `tpe` without
-    optuna.
+    gives one series of trials. Raises `ConfigError` for an unknown setting, for a value that goes
+    with none of the others, and for `tpe` without optuna.
     """
     spans = tuple(Range.of(name, values) for name, values in ranges.items())
     known = set(config.to_dict()) - {"features", "seed", "threads"}
@@ -104,9 +118,33 @@ def search(
             f"search: {unknown[0]!r} is no setting that can be searched; known are "
             f"{', '.join(sorted(known))}"
         )
+    _refuse_what_never_trains(config, spans)
     yield Trial(number=0, settings={}, score=score(config))
     propose = _random if method == "random" else _tpe
     yield from propose(config, spans, score, trials=trials, seed=seed)
+
+
+def _refuse_what_never_trains(config: TrainConfig, spans: tuple[Range, ...]) -> None:
+    """Raise `ConfigError` for a value that is wrong on its own and with what else is searched."""
+    for span in spans:
+        others = [other for other in spans if other.name != span.name]
+        corners = [
+            dict(zip([other.name for other in others], values, strict=True))
+            for values in islice(product(*(other.corners for other in others)), _CORNERS)
+        ]
+        for value in span.corners:
+            errors = [_error_of(config, settings | {span.name: value}) for settings in corners]
+            alone = _error_of(config, {span.name: value})
+            if alone is not None and all(error is not None for error in errors):
+                raise ConfigError(f"search: {span.name} {value!r} cannot be trained: {alone}")
+
+
+def _error_of(config: TrainConfig, settings: dict[str, Value]) -> ConfigError | None:
+    try:
+        configured(config, Trial(number=0, settings=settings, score=math.nan))
+    except ConfigError as error:
+        return error
+    return None
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
@@ -118,8 +156,11 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 
 
 def configured(config: TrainConfig, trial: Trial) -> TrainConfig:
-    """Return the settings of a trial."""
-    return TrainConfig.from_dict(config.to_dict() | trial.settings)
+    """Return the settings of a trial; raise `ConfigError` where they do not go together.
+
+    As in a recipe, `epochs` switch `least_steps` off and another architecture brings its shape.
+    """
+    return config.changed(**trial.settings)
 
 
 def _tried(
@@ -130,10 +171,9 @@ def _tried(
 ) -> Trial:
     trial = Trial(number=number, settings=settings, score=math.nan)
     try:
-        chosen = configured(config, trial)
+        return replace(trial, score=score(configured(config, trial)))
     except ConfigError:
-        return trial  # settings that exclude each other: told by the NaN
-    return Trial(number=number, settings=settings, score=score(chosen))
+        return trial  # settings that exclude each other, or diverge: told by the NaN
 
 
 def _random(

@@ -15,12 +15,13 @@ from model.assess import Scores
 from model.augment import Augmentation
 from model.checkpoint import Checkpoint
 from model.config import TrainConfig
-from model.errors import SampleError
+from model.errors import ConfigError, SampleError
 from model.fitted import Fitted
 from model.loss import Loss, class_counts, validation_weights
 from model.member import Member
 from model.networks import Network, class_probability
 from model.networks.encoding import PiecewiseEncoding
+from model.periods import calendar_positions
 from model.preparation import Preparation
 from model.samples import Samples
 from model.threads import torch_threads
@@ -74,7 +75,8 @@ def fit(
     is not used and gets replaced: the first report's `note` says so.
 
     Raises `SampleError` for no samples, samples without a clear period, or validation of another
-    shape; `FeatureError` for a missing band.
+    shape or of the same groups; `FeatureError` for a missing band; `ConfigError` if the loss or the
+    weights are no longer finite.
     """
     _refuse_unusable(samples, config)
     course = _Course.prepare(samples, config, validation)
@@ -130,12 +132,7 @@ class _Course:
         preparation = Preparation.learn(samples, config)
         held_out = None
         if validation is not None and len(validation):
-            if validation.classes != samples.classes or len(validation.periods) != len(
-                samples.periods
-            ):
-                raise SampleError(
-                    "validation samples have other classes or periods than the training's"
-                )
+            _refuse_other_validation(samples, validation, config)
             held_out = (preparation.apply(validation.reflectance, validation.bands), validation)
         target = torch.from_numpy(samples.label if samples.share is None else samples.share)
         if config.mixup and target.ndim == 1:
@@ -191,6 +188,7 @@ class _Course:
             member.random_state = torch.get_rng_state()
             member.epoch += 1
             candidate = member.candidate(self.config)
+            self._refuse_divergence(member.epoch, loss, candidate)
             validation_loss, macro_f1 = None, None
             if self.held_out is not None:
                 validation_loss, macro_f1 = self._validate(candidate, *self.held_out)
@@ -239,18 +237,18 @@ class _Course:
         """Train one epoch; return the mean loss."""
         network, config = member.network, self.config
         network.train()
-        # added up without asking for its value, which would wait for every step
-        total = torch.zeros((), dtype=torch.float64)
+        losses = []
         if self.chance is None:
             order = torch.randperm(len(self.inputs))
         else:
             order = torch.multinomial(self.chance, len(self.inputs), replacement=True)
-        batches = torch.split(order, config.batch_size)
+        batches = _batches(order, config.batch_size)
         for number, chosen in enumerate(batches):
             progress = (member.epoch + number / len(batches)) / self.epochs
             for group in member.optimiser.param_groups:
                 group["lr"] = _learning_rate(config, progress)
-            steps, target = self.augmentation.apply(self.inputs[chosen]), self.target[chosen]
+            steps, target = self.inputs.index_select(0, chosen), self.target.index_select(0, chosen)
+            steps = self.augmentation.apply(steps)
             encoded = network.encoding(steps)
             if config.mixup:
                 encoded, target = self.augmentation.mixed(encoded, target)
@@ -260,8 +258,19 @@ class _Course:
             if config.gradient_limit is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), config.gradient_limit)
             member.optimiser.step()
-            total += loss.detach().double() * len(chosen)
-        return float(total) / len(self.inputs)
+            losses.append(loss.detach())
+        sizes = torch.tensor([len(chosen) for chosen in batches], dtype=torch.float64)
+        return float(torch.stack(losses).double() @ sizes) / len(self.inputs)
+
+    def _refuse_divergence(self, epoch: int, loss: float, candidate: Network) -> None:
+        weights = candidate.state_dict().values()
+        if math.isfinite(loss) and all(bool(weight.isfinite().all()) for weight in weights):
+            return
+        raise ConfigError(
+            f"training diverged: in epoch {epoch} the loss ({loss:g}) or weights ceased to be "
+            f"finite\nset learning_rate below {self.config.learning_rate!r} or gradient_limit to 1, "
+            "and look for wild values in the samples"
+        )
 
     def _validate(
         self,
@@ -283,7 +292,7 @@ class _Course:
 def _refuse_unusable(samples: Samples, config: TrainConfig) -> None:
     if not len(samples):
         raise SampleError("there is no sample to train on")
-    if len(np.unique(samples.label)) < 2:
+    if np.count_nonzero(class_counts(samples)) < 2:
         raise SampleError(f"all samples are of class {samples.classes[samples.label[0]]!r}; "
                           "training needs two classes or more")  # fmt: skip
     empty = len(samples) - len(samples.with_clear_periods(config.features))
@@ -292,6 +301,30 @@ def _refuse_unusable(samples: Samples, config: TrainConfig) -> None:
             f"{empty} of {len(samples)} samples have no clear period; leave them out "
             "(Samples.with_clear_periods)"
         )
+
+
+def _refuse_other_validation(samples: Samples, validation: Samples, config: TrainConfig) -> None:
+    """Refuse what would be read wrongly, or would say "go on" because it was learned from."""
+    positions = calendar_positions(samples.periods), calendar_positions(validation.periods)
+    if validation.classes != samples.classes or positions[0] != positions[1]:
+        raise SampleError("validation samples have other classes or periods than the training's")
+    shared = np.intersect1d(samples.group, validation.group)
+    if len(shared):
+        raise SampleError(
+            f"validation shares {len(shared)} groups with the training, first {shared[0]}; hold "
+            "whole groups out"
+        )
+    empty = len(validation) - len(validation.with_clear_periods(config.features))
+    if empty:
+        raise SampleError(f"{empty} of {len(validation)} validation samples have no clear period")
+
+
+def _batches(order: Tensor, size: int) -> list[Tensor]:
+    """Cut the order into batches; a single sample, which has no spread, joins those before it."""
+    batches = list(torch.split(order, size))
+    if size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def _learning_rate(config: TrainConfig, progress: float) -> float:

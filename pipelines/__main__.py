@@ -182,6 +182,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     _overridable(doctor)
 
+    predict = _command(
+        commands, "predict", "classify tables of series with a saved classifier", _predict
+    )
+    predict.add_argument("classifier", type=Path, help="folder of a classifier")
+    predict.add_argument(
+        "tables", nargs="+", metavar="TABLE", help="CSV, gzip or Parquet: file, folder or pattern"
+    )
+    predict.add_argument(
+        "--to", type=Path, required=True, metavar="FILE", help=".csv, .csv.gz or .parquet"
+    )
+    predict.add_argument("--crs", help="CRS of x and y, where places are not longitude, latitude")
+    predict.add_argument("--scale", type=float, help="physical value of one count, e.g. 0.0001")
+    add_series_options(predict, is_prediction=True)
+
     demo = _command(commands, "demo", "simulate a forest and map its species", _demo)
     demo.add_argument("folder", type=Path, nargs="?", default=Path("demo"))
     demo.add_argument("--scale", type=float, default=1.0, help="edge of the forest, 1 is 4.8 km")
@@ -383,6 +397,23 @@ def _doctor(options: argparse.Namespace) -> Any:
         models=tuple(options.models or ("lda",)),
     )
     _print_lines(options, examined_lines(found))
+    return found
+
+
+def _predict(options: argparse.Namespace) -> Any:
+    from pipelines.predict_table import predict_table, prediction_lines
+    from pipelines.progress import Reporter
+
+    read = series_options(options, has_classifier=True)
+    found = predict_table(
+        options.classifier,
+        options.tables,
+        options.to,
+        Reporter(is_quiet=options.json),
+        options=read,
+        is_placed=read.step is not None,
+    )
+    _print_lines(options, prediction_lines(found))
     return found
 
 

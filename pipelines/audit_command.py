@@ -49,7 +49,8 @@ def audit_command(options: argparse.Namespace) -> dict[str, Any]:
     allowed = check_allowed(options.allow)
     named = [Path(name) for name in options.what]
     if any(path.suffix == ".toml" for path in named):
-        report = _of_recipe(named, tuple(options.overrides))
+        report, by_recipe = _of_recipe(named, tuple(options.overrides))
+        allowed |= by_recipe
     elif len(named) == 1 and (named[0] / "zarr.json").is_file():
         report = audit_run(named[0])
     else:
@@ -63,15 +64,20 @@ def audit_command(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def _of_recipe(named: list[Path], overrides: tuple[str, ...]) -> "AuditReport":
+def _of_recipe(
+    named: list[Path], overrides: tuple[str, ...]
+) -> "tuple[AuditReport, frozenset[str]]":
+    """Return the audit of a recipe's own samples, and the codes that the recipe allows."""
     if len(named) > 1:
         raise InputError(f"one recipe or tables, not {len(named)} names with a recipe among them")
-    from pipelines.audit_samples import AuditOptions, audit_run
-    from pipelines.plan import Layout
-    from pipelines.recipe import read_any_recipe
+    from pipelines.audit_text import check_allowed
+    from pipelines.recipe import SeriesRecipe, read_any_recipe
+    from pipelines.run import open_learning, open_run
 
     recipe = read_any_recipe(named[0], overrides)
-    samples = Layout(folder=recipe.outputs.folder).samples
-    if not samples.exists():
-        raise InputError(f"{str(samples)!r} is not there; draw it: canopycube sample {named[0]}")
-    return audit_run(samples, AuditOptions.of(recipe.training), what=str(named[0]))
+    allowed = check_allowed(recipe.training.audit_allow, given="training.audit_allow")
+    if isinstance(recipe, SeriesRecipe):
+        with open_learning(recipe) as learning:
+            return learning.audit(str(named[0])), allowed
+    with open_run(recipe) as run:
+        return run.audit(str(named[0])), allowed

@@ -1,6 +1,6 @@
 """Tables of labelled pixels and dates in, their rows as they are out: nothing repaired or left out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from cube.tables.lines import is_gzip, line_blocks
 from cube.tables.read import PARQUET_SUFFIXES
 
 _MOST_ROWS = 20_000_000
+_LONGEST = 300
+"""Characters of a class or an id: every row takes as much memory as the longest."""
 _COUNTS_FROM = 2.0
 """Median above which reflectance must be counts."""
 
@@ -104,8 +106,7 @@ def read_plain_rows(files: Sequence[Path]) -> tuple[PlainRows, tuple[str, ...]]:
             )
         rows = _rows(_read(file, header, columns), columns, file)
         if len(files) > 1:
-            named = np.char.add(rows.number, f" of {file.name}")
-            rows = replace(rows, number=named)
+            rows = _named_after(file, rows)
         parts.append(rows)
     if not parts:
         raise InputError(
@@ -113,7 +114,18 @@ def read_plain_rows(files: Sequence[Path]) -> tuple[PlainRows, tuple[str, ...]]:
             if len(files) == 1
             else f"none of {len(files)} tables has a column Class or label"
         )
-    return _joined(parts), tuple(unlabelled)
+    whole = _joined(parts)
+    if not len(whole):
+        raise InputError(f"{files[0].name!r} has a header but no row; an audit needs labelled rows")
+    return whole, tuple(unlabelled)
+
+
+def _named_after(file: Path, rows: PlainRows) -> PlainRows:
+    """Say in numbers and ids of which of several files they are: ids may come again in another."""
+    named = replace(rows, number=np.char.add(rows.number, f" of {file.name}"))
+    return (
+        named if rows.is_export else replace(named, key=np.char.add(rows.key, f" of {file.name}"))
+    )
 
 
 def _header(file: Path) -> tuple[str, ...]:
@@ -176,11 +188,12 @@ def _band(name: str) -> str:
 def _read(file: Path, header: tuple[str, ...], columns: _Columns) -> pa.Table:
     try:
         if file.suffix.lower() in PARQUET_SUFFIXES:
+            _refuse_too_many(pyarrow.parquet.read_metadata(file).num_rows, file)
             table = pyarrow.parquet.read_table(file, columns=[*columns.texts, *columns.numbers])
         else:
             types = dict.fromkeys(columns.texts, pa.string())
             types |= dict.fromkeys(columns.numbers, pa.float64())
-            table = pyarrow.csv.read_csv(
+            reader = pyarrow.csv.open_csv(
                 file,
                 read_options=pyarrow.csv.ReadOptions(column_names=list(header), skip_rows=1),
                 convert_options=pyarrow.csv.ConvertOptions(
@@ -189,11 +202,24 @@ def _read(file: Path, header: tuple[str, ...], columns: _Columns) -> pa.Table:
                     null_values=list(_NO_VALUE),
                 ),
             )
+            table = pa.Table.from_batches(_counted(reader, file), reader.schema)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file.name!r} cannot be read: {str(error)[:160]}") from error
-    if len(table) > _MOST_ROWS:
-        raise InputError(f"{file.name!r} has {len(table):,} rows; an audit takes {_MOST_ROWS:,}")
     return table
+
+
+def _counted(reader: pyarrow.csv.CSVStreamingReader, file: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a table, and end where they become too many."""
+    count = 0
+    for batch in reader:
+        count += len(batch)
+        _refuse_too_many(count, file)
+        yield batch
+
+
+def _refuse_too_many(count: int, file: Path) -> None:
+    if count > _MOST_ROWS:
+        raise InputError(f"{file.name!r} has more than {_MOST_ROWS:,} rows; audit it in parts")
 
 
 def _rows(table: pa.Table, columns: _Columns, file: Path) -> PlainRows:
@@ -207,7 +233,14 @@ def _rows(table: pa.Table, columns: _Columns, file: Path) -> PlainRows:
         return np.asarray(values.to_numpy())
 
     def text(name: str) -> pa.Array:
-        return table[name].cast(pa.string()).combine_chunks().fill_null("")
+        words = table[name].cast(pa.string()).combine_chunks().fill_null("")
+        length = pc.utf8_length(words)
+        if len(words) and (longest := pc.max(length).as_py()) > _LONGEST:
+            row = _row_number(file, int(pc.index(length, longest).as_py()))
+            raise InputError(
+                f"{file.name!r}, row {row}: {name} has {longest:,} characters; {_LONGEST} are the most"
+            )
+        return words
 
     label = np.array([word.strip() for word in text(columns.label).to_pylist()], dtype=str)
     if (is_blank := label == "").any():
@@ -217,6 +250,12 @@ def _rows(table: pa.Table, columns: _Columns, file: Path) -> PlainRows:
         [" ".join(parts) for parts in zip(*(text(name).to_pylist() for name in columns.key), strict=True)],
         dtype=str,
     )  # fmt: skip
+    if (is_blank := np.char.strip(key) == "").any():
+        row = _row_number(file, int(is_blank.argmax()))
+        raise InputError(
+            f"{file.name!r}, row {row} has no {columns.key[0]}; rows without one would "
+            "become one sequence"
+        )
     bands = np.stack([numbers(name) for name in columns.bands.values()], axis=1)
     scale = _scales(bands, tuple(columns.bands), is_export=columns.is_export)
     return PlainRows(

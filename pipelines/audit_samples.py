@@ -2,41 +2,36 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from cube.samplestore import open_samples
 from model.audit import SEVERITIES, Audited, Finding, audit
-from model.errors import SplitError
-from model.features import REFERENCE_FEATURES
-from model.samples import Samples
+from model.audit.finding import rows_of
+from model.errors import FeatureError, SplitError
+from model.features import BANDS, REFERENCE_FEATURES, FeatureSet, default_features
+from model.samples import LARGEST_VALUE, Samples
 from model.split import SPLITS, Folds, Split, make_folds
-from pipelines.audit_text import AuditReport, refuse_severe, report_json, report_lines
+from pipelines.audit_text import AuditReport, report_json, report_lines
+from pipelines.draw_samples import places_to_map, samples_of
+from pipelines.plan import Layout
 from pipelines.progress import Reporter
 from pipelines.recipe_model import TrainingSection
-
-__all__ = [
-    "AuditOptions",
-    "audit_run",
-    "audit_samples",
-    "audit_stored_samples",
-    "refuse_severe",
-    "samples_of",
-]
 
 NOT_SEEN = ("labels that are wrong everywhere alike leave no trace in samples",)
 
 
-_BUFFERED = ("block", "knndm", "region")
-"""Splits round whose held-out samples a buffer is left."""
+_OUTSIDE = ("points outside the cube", "polygons outside the cube")
+_CONTESTED = "cells claimed by different classes"
+"""Reasons, of those that samples were dropped for, that say something is wrong with the labels."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class AuditOptions:
     """How samples will be scored, as far as an audit looks at it."""
 
@@ -45,15 +40,17 @@ class AuditOptions:
     splits: tuple[Split, ...] = ()
     """Splits beside random, grouped and block ones. What leaks in the random one is only a note."""
     buffer: float = 0.0
-    """Metres round held-out blocks in which nothing trains."""
+    """Metres round held-out samples in which nothing trains, of every split but the random one."""
+    prediction: Float64[np.ndarray, "place 2"] | None = None
+    """Places that will be mapped, metres, for the split `knndm`; None takes the samples' hull."""
     seed: int = 0
     """Seed of the splits."""
     features: tuple[str, ...] | None = None
-    """Bands that the network will see; None is all but AOT, WVP, B01 and B09."""
+    """Features that the network will see; None is all but AOT, WVP, B01 and B09."""
 
     @classmethod
-    def of(cls, training: TrainingSection) -> "AuditOptions":
-        """Return what the `[training]` of a recipe says."""
+    def of(cls, training: TrainingSection, cube: Path | None = None) -> "AuditOptions":
+        """Return what the `[training]` of a recipe says; `cube`, if it exists, will be mapped."""
         features = training.features
         if features is None and training.preset == "reference":
             features = REFERENCE_FEATURES.names
@@ -61,6 +58,7 @@ class AuditOptions:
             folds=training.folds,
             splits=training.splits,
             buffer=training.buffer,
+            prediction=places_to_map(cube) if cube is not None and cube.exists() else None,
             seed=training.seed,
             features=features,
         )
@@ -74,12 +72,12 @@ def audit_samples(
 ) -> tuple[Finding, ...]:
     """Return what is wrong with samples and with the ways in which they are split.
 
-    `folds` are of these samples in this order. `features` are bands that the network will see,
+    `folds` are of these samples in this order. `features` are those that the network will see,
     None all but AOT, WVP, B01 and B09: what only others tell is a warning and not severe. A dataset
     as `cube.samplestore` keeps it tells more than `Samples`: pixels, dates behind each period, and
     labels that gave no sample.
     """
-    seen = None if features is None else tuple(features)
+    seen = None if features is None else FeatureSet(names=tuple(features)).required_bands
     return audit(_audited(samples, tuple(folds), seen))
 
 
@@ -91,17 +89,28 @@ def audit_run(
 ) -> AuditReport:
     """Return the audit of stored samples under each split that they allow.
 
+    As in training, samples without a period that is clear in every band of the features are left
+    out; they are told.
+
     Raises `InputError` if there are no samples at the path.
     """
     started = time.perf_counter()
     options = options or AuditOptions()
     stored = open_samples(samples) if isinstance(samples, Path) else samples
-    plain = samples_of(stored)
-    made, impossible = _splits(plain, options)
-    found = (*audit_samples(stored, made, features=options.features), *impossible)
+    used = _usable(stored, options.features)
+    chosen = stored.isel(sample=used)
+    made, impossible = _splits(_plain(chosen), options)
+    found = [
+        *(
+            replace(one, rows=rows_of(used[list(one.rows)]))
+            for one in audit_samples(chosen, made, features=options.features)
+        ),
+        *impossible,
+        *_left_out(used, stored.sizes["sample"]),
+    ]
     return AuditReport(
         what=what or (str(samples) if isinstance(samples, Path) else "samples"),
-        samples=len(plain),
+        samples=stored.sizes["sample"],
         splits=tuple(split.split for split in made),
         findings=tuple(sorted(found, key=lambda one: SEVERITIES.index(one.severity))),
         names=_names(stored),
@@ -111,38 +120,42 @@ def audit_run(
 
 
 def audit_stored_samples(
-    path: Path, training: TrainingSection, reporter: Reporter
+    layout: Layout, training: TrainingSection, reporter: Reporter
 ) -> dict[str, Any]:
     """Audit a run's samples as its recipe will score them; say what was found; return it as JSON."""
-    report = audit_run(path, AuditOptions.of(training))
+    report = audit_run(layout.samples, AuditOptions.of(training, layout.cube))
     for line in report_lines(report, training.audit_allow):
         reporter.say(line)
     return report_json(report, training.audit_allow)
 
 
-def samples_of(stored: xr.Dataset) -> Samples:
-    """Return a dataset of samples as the model takes them, in the same order."""
-    return Samples.from_names(
-        reflectance=stored["reflectance"].transpose("sample", "time", "band").values,
-        bands=tuple(str(band) for band in stored["band"].values),
-        periods=tuple(str(period) for period in stored["period"].values),
-        labels=stored["label"].values.tolist(),
-        group=_numbers(stored["group"].values),
-        block=_numbers(stored["block"].values),
-        place=_places(stored),
-        region=_numbers(stored["region"].values) if "region" in stored else None,
-        year=stored["year"].values.astype(np.int64) if "year" in stored else None,
-    )
+def _usable(stored: xr.Dataset, features: tuple[str, ...] | None) -> Int64[np.ndarray, " used"]:
+    """Return the samples that training takes; all of them where it would take none."""
+    samples = _plain(stored)
+    try:
+        wanted = FeatureSet(names=features) if features else default_features(samples.bands)
+        is_clear = wanted.is_clear(samples.reflectance, samples.bands).any(axis=1)
+    except FeatureError:  # training refuses that; what else is wrong is told all the same
+        is_clear = np.ones(len(samples), bool)
+    used = np.flatnonzero(is_clear if is_clear.any() else ~is_clear)
+    return np.asarray(used, np.int64)
 
 
-def _numbers(names: np.ndarray) -> Int64[np.ndarray, " sample"]:
-    return np.unique(names.astype(str), return_inverse=True)[1].astype(np.int64)
-
-
-def _places(stored: xr.Dataset) -> Float64[np.ndarray, "sample 2"] | None:
-    if not {"x", "y"} <= set(stored.variables):
-        return None
-    return np.stack([stored[axis].values.astype(np.float64) for axis in ("x", "y")], axis=1)
+def _left_out(used: Int64[np.ndarray, " used"], count: int) -> list[Finding]:
+    if len(used) == count:
+        return []
+    lost = np.setdiff1d(np.arange(count), used)
+    return [
+        Finding(
+            code="empty-sequence",
+            severity="warning",
+            what=f"{len(lost):,} samples have no period that is clear in every band of the "
+            "features; training leaves them out",
+            count=len(lost),
+            rows=rows_of(lost),
+            advice="Leave bands that are often missing out of the features, or draw other samples",
+        )
+    ]
 
 
 def _audited(
@@ -157,12 +170,25 @@ def _audited(
     if "clear_count" in samples:
         more["looks"] = samples["clear_count"].transpose("sample", "time").values
     dropped = samples.attrs.get("canopycube", {}).get("dropped", {})
-    more["outside"] = {
-        reason: int(count)
-        for reason, count in dropped.items()
-        if "outside" in reason or "different classes" in reason
-    }
-    return Audited.of(samples_of(samples), folds=folds, features=features, **more)
+    more["outside"] = {reason: int(dropped[reason]) for reason in _OUTSIDE if reason in dropped}
+    more["contested"] = int(dropped.get(_CONTESTED, 0))
+    more["values"] = _values(samples)
+    return Audited.of(_plain(samples), folds=folds, features=features, **more)
+
+
+def _values(stored: xr.Dataset) -> Float32[np.ndarray, "sample time band"]:
+    values = stored["reflectance"].transpose("sample", "time", "band").values
+    return np.asarray(values, np.float32)
+
+
+def _plain(stored: xr.Dataset) -> Samples:
+    """Return samples without the values that no model takes: these are findings, no end."""
+    values = _values(stored)
+    own = np.array([str(band) in BANDS for band in stored["band"].values])
+    with np.errstate(invalid="ignore"):
+        is_wrong = np.isinf(values) | ((np.abs(values) > LARGEST_VALUE) & own)
+    dims = ("sample", "time", "band")
+    return samples_of(stored.assign(reflectance=(dims, np.where(is_wrong, np.nan, values))))
 
 
 def _splits(
@@ -177,7 +203,8 @@ def _splits(
                 split,
                 folds=options.folds,
                 seed=options.seed,
-                buffer=options.buffer if split in _BUFFERED else 0.0,
+                buffer=0.0 if split == "random" else options.buffer,
+                prediction=options.prediction,
             )
         except SplitError as error:
             impossible.append(

@@ -34,6 +34,8 @@ _DECIMALS = 6
 """Of degrees, to which the workflow rounds coordinates when it maps."""
 
 _MOST_STEPS = 1000
+_MOST_VALUES = 500_000_000
+"""Values of all sequences (2 GB), each as long as the longest."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,6 +130,11 @@ def _audited(
         )
     steps = max(int(length.max()), WORKFLOW_STEPS if rows.is_export else 1)
     step = np.arange(steps)
+    if (values_needed := len(starts) * steps * len(rows.bands)) > _MOST_VALUES:
+        raise InputError(
+            f"{len(starts):,} sequences of up to {steps} rows and {len(rows.bands)} bands would be "
+            f"{values_needed:,} values, more than {_MOST_VALUES:,}; audit them in parts"
+        )
     is_there = step < length[:, np.newaxis]
     taken = order[starts[:, np.newaxis] + np.minimum(step, length[:, np.newaxis] - 1)]
     values = rows.values[taken]  # (sample, time, band), the last row again where there is none

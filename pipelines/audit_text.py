@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cube.decisions import guarded
 from cube.durable import replace_text
 from cube.errors import InputError, WorkFailedError
 from model.audit import CODES, Finding
@@ -50,12 +51,12 @@ class AuditFailedError(WorkFailedError):
         self.found = found
 
 
-def check_allowed(codes: Sequence[str]) -> frozenset[str]:
-    """Return the codes; raises `InputError` for one that no finding has."""
+def check_allowed(codes: Sequence[str], *, given: str = "--allow") -> frozenset[str]:
+    """Return the codes of the option or key `given`; raises `InputError` for one of no finding."""
     known = CODES | TABLE_CODES | RECIPE_CODES
     if unknown := sorted(set(codes) - known):
         raise InputError(
-            f"--allow {unknown[0]!r} is no code of a finding; codes are {', '.join(sorted(known))}"
+            f"{given} {unknown[0]!r} is no code of a finding; codes are {', '.join(sorted(known))}"
         )
     return frozenset(codes)
 
@@ -117,7 +118,7 @@ def report_lines(report: AuditReport, allowed: Collection[str] = ()) -> list[str
         f"audited   {printable(report.what)}: {report.samples:,} samples, splits "
         f"{', '.join(report.splits) or 'none'}, {report.seconds:.1f} s",
         *finding_lines(report.findings, allowed, report.names),
-        *(f"not seen  {sentence}" for sentence in report.not_seen),
+        *(f"not seen  {printable(sentence)}" for sentence in report.not_seen),
     ]
     return [*lines, f"found     {told}" if report.findings else "found     nothing"]
 
@@ -158,14 +159,16 @@ def report_json(report: AuditReport, allowed: Collection[str] = ()) -> dict[str,
 def write_rows(path: Path, report: AuditReport) -> None:
     """Write every row of every finding as CSV: code, severity, sample, and what it is called.
 
+    Text that a spreadsheet would run carries an apostrophe in front, see `cube.decisions.guarded`.
+
     Raises `InputError` if the file cannot be written.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["code", "severity", "sample", *report.names])
+    writer.writerow(["code", "severity", "sample", *map(guarded, report.names)])
     for one in report.findings:
         for row in one.rows:
-            named = [str(column[row]) for column in report.names.values()]
+            named = [guarded(str(column[row])) for column in report.names.values()]
             writer.writerow([one.code, one.severity, row, *named])
     try:
         replace_text(path, text.getvalue())

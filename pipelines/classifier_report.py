@@ -11,7 +11,7 @@ from pipelines.classifier_plots import (
     months_plot,
     reliability_plot,
 )
-from pipelines.report import SPLITS
+from pipelines.training_text import SPLITS
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
@@ -88,9 +88,16 @@ def _scores(training: dict[str, Any]) -> list[str]:
                 _text(against.get("verdict", "")),
             ]
         )
-    meanings = "".join(
-        f"<li><b>{_text(split)}</b>: {_text(meaning)}</li>" for split, meaning in SPLITS.items()
-    )
+    tried = list(dict.fromkeys(entry["split"] for entry in training["scores"]["entries"]))
+    meanings = "".join(f"<li><b>{_text(split)}</b>: {_text(SPLITS[split])}</li>" for split in tried)
+    notes = [
+        f"<li><b>{_text(split)}</b>: {_text(note)}</li>"
+        for split, note in dict.fromkeys(
+            (entry["split"], note)
+            for entry in training["scores"]["entries"]
+            for note in entry["notes"]
+        )
+    ]
     return [
         "<h2>Scores on held-out samples</h2>",
         f"<ul>{meanings}</ul>",
@@ -99,6 +106,7 @@ def _scores(training: dict[str, Any]) -> list[str]:
             rows,
             numbers=(2, 3, 4),
         ),
+        f"<ul class=faint>{''.join(notes)}</ul>" if notes else "",
         "<p class=faint>These are scores of the samples. None of them is the accuracy of the map: "
         "only a probability sample of the mapped area gives that (Olofsson et al. 2014).</p>",
     ]
@@ -224,14 +232,25 @@ def _importance(training: dict[str, Any]) -> list[str]:
         ]
         parts += [
             "<h2>How few periods are enough</h2>",
-            "<p>Periods are hidden one after another from the finished classifier, the least useful "
-            "first.</p>",
+            "<p>Periods are hidden one after another from the models of the folds, the least useful "
+            f"first.{_enough(found.get('enough'))}</p>",
             months_plot(
                 [len(one["periods"]) for one in months], [one["macro_f1"] for one in months]
             ),
             _table(["periods", "macro-F1", "which"], rows, numbers=(0, 1)),
         ]
     return parts
+
+
+def _enough(found: dict[str, Any] | None) -> str:
+    """Say how few periods lose next to nothing."""
+    if found is None:
+        return ""
+    count = len(found["periods"])
+    return (
+        f" {count} {'is' if count == 1 else 'are'} enough to stay within 0.01 of the macro-F1 of "
+        f"all: {_text(', '.join(found['periods']))}."
+    )
 
 
 def _audit(audit: dict[str, Any] | None) -> list[str]:

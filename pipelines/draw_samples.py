@@ -23,8 +23,10 @@ from cube.sampletable import write_parquet
 from cube.series.places import local_metres
 from cube.store import read_spec
 from cube.tables.choose import SampleChoice, choose_samples, classes_of
+from model.legend import Legend
 from model.samples import Samples
 from pipelines.cluster import run_tasks
+from pipelines.label_units import groups_by_class, refuse_few_groups
 from pipelines.plan import Layout
 from pipelines.recipe import LearningRecipe, Recipe, ReferenceSection, SamplingSection
 
@@ -119,7 +121,8 @@ def check_reference(recipe: LearningRecipe, geobox: GeoBox | None) -> None:
     else:
         assert geobox is not None  # files of labels are read onto one
         options = reference_options(recipe.reference, recipe.sampling)
-        file, classes = options.file, read_reference(options, geobox).counts
+        reference = read_reference(options, geobox)
+        file, classes = options.file, groups_by_class(reference.label, reference.group)
     if len(classes) > MOST_CLASSES:
         raise InputError(
             f"{file.name!r} has {len(classes)} classes, which looks like "
@@ -130,6 +133,9 @@ def check_reference(recipe: LearningRecipe, geobox: GeoBox | None) -> None:
             f"reference.colours names {unknown[0]!r}, which is no class in the area; classes are "
             f"{', '.join(classes)}"
         )
+    Legend(classes=tuple(sorted(classes)), parents=recipe.reference.legend)  # refuses cycles
+    if isinstance(classes, Mapping):
+        refuse_few_groups(classes, recipe.training)
 
 
 def _refuse_shapes_of_labels(sampling: SamplingSection) -> None:
@@ -198,22 +204,9 @@ def _store(recipe: LearningRecipe, samples: xr.Dataset, options: SampleOptions) 
     if recipe.reference.decisions is not None:
         samples = apply_decisions(samples, recipe.reference.decisions)
         refuse_too_few(samples["label"].values, samples.attrs["canopycube"]["dropped"], options)
-        samples = _with_decided_shares(samples)
     path = Layout(folder=recipe.outputs.folder).samples
     write_samples(path, samples)
     write_parquet(path.with_suffix(".parquet"), samples)
-
-
-def _with_decided_shares(samples: xr.Dataset) -> xr.Dataset:
-    """Give plots whose label somebody has changed wholly to their new class."""
-    if "share" not in samples:
-        return samples
-    share = samples["share"].transpose("sample", "class")
-    names, label = samples["class"].values, samples["label"].values
-    is_changed = names[share.values.argmax(axis=1)] != label
-    whole = (names == label[:, None]).astype(np.float32)  # (sample, class)
-    decided = np.where(is_changed[:, None], whole, share.values)
-    return samples.assign(share=(("sample", "class"), decided, share.attrs))
 
 
 def store_folds(path: Path, folds: Mapping[str, Int64[np.ndarray, " sample"]]) -> None:
@@ -259,16 +252,22 @@ def places_to_map(cube: Path) -> Float64[np.ndarray, "place 2"]:
 
 
 def learning_samples(path: Path) -> Samples:
+    """Return the samples stored at `path` as the model takes them, see `samples_of`.
+
+    Raises `InputError` if there are none, and `SampleError` for ones that no model can learn from.
+    """
+    return samples_of(open_samples(path))
+
+
+def samples_of(stored: xr.Dataset) -> Samples:
     """Return stored samples as the model takes them: arrays, no names of dimensions.
 
     Places are metres: those of the cube's CRS, else of an equidistant projection round the middle
     of the longitudes and latitudes; NaN where a sample has none. Regions, years (where there are
     several) and shares are there if they are stored. Missing values stay NaN.
 
-    Raises `InputError` if there are no samples at `path`, and `SampleError` for ones that no model
-    can learn from.
+    Raises `SampleError` for samples that no model can learn from.
     """
-    stored = open_samples(path)
     share = None
     if "share" in stored:
         share = stored["share"].transpose("sample", "class").values.astype(np.float32)
@@ -316,16 +315,12 @@ def describe_samples(recipe: LearningRecipe) -> dict[str, Any]:
     """Return counts of the stored samples, by class, group and block."""
     path = Layout(folder=recipe.outputs.folder).samples
     samples = open_samples(path)
-    labels = samples["label"].values.tolist()
-    groups = samples["group"].values.tolist()
+    ours, labels = samples.attrs["canopycube"], samples["label"].values.tolist()
     return {
         "path": str(path),
         "samples": len(labels),
         "by_class": {name: labels.count(name) for name in sorted(set(labels))},
-        "groups_by_class": {
-            name: len({group for group, label in zip(groups, labels, strict=True) if label == name})
-            for name in sorted(set(labels))
-        },
+        "groups_by_class": groups_by_class(samples["label"].values, samples["group"].values),
         "groups": len(set(samples["group"].values.tolist())),
         "blocks": len(set(samples["block"].values.tolist())),
         **{
@@ -333,5 +328,6 @@ def describe_samples(recipe: LearningRecipe) -> dict[str, Any]:
             for name in ("region", "year")
             if name in samples
         },
-        "dropped": samples.attrs["canopycube"]["dropped"],
+        "dropped": ours["dropped"],
+        **{name: ours[name] for name in ("decisions",) if name in ours},
     }

@@ -4,7 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.label_units import FEW_GROUPS, classes_of_few
 from pipelines.printable import printable
+from pipelines.recipe import TrainingSection
 
 _MOST_COLUMNS = 12
 
@@ -21,12 +23,33 @@ def series_recipe(report: Mapping[str, Any]) -> str:
             'samples = "samples.zarr"',
             "",
             "[training]",
+            *_allowed(report),
             "",
             "[outputs]",
             'folder = "run"',
             "",
         ]
     )
+
+
+def _allowed(report: Mapping[str, Any]) -> list[str]:
+    """Return what lets classes train that only our own grouping by distance has made poor.
+
+    A class of too few series is refused when it trains: nothing here has made it poor.
+    """
+    samples, folds = report["samples"], TrainingSection().folds
+    if report["group_distance"] is None:
+        return []
+    few = classes_of_few(samples["groups_by_class"], folds)
+    if not few or min(samples["by_class"][name] for name in few) < folds:
+        return []
+    named = printable(", ".join(f"{name} {count}" for name, count in list(few.items())[:6]))
+    return [
+        f"# Places within {report['group_distance']:g} m are one group, so of these classes there "
+        f"are fewer groups",
+        f"# than folds, and their scores say little: {named}",
+        f'audit_allow = ["{FEW_GROUPS}"]',
+    ]
 
 
 def series_lines(report: Mapping[str, Any]) -> list[str]:

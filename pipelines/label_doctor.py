@@ -91,7 +91,10 @@ def examined_lines(found: dict[str, Any]) -> list[str]:
         text = f"{one['group']}: {one['given']}, looks like {one['suggested']}"
         lines.append(f"  {one['score']:.2f}  {printable(text)}")
     if found["unjudged"]:
-        lines.append(f"{found['unjudged']:,} groups could not be judged: alone of their class")
+        lines.append(
+            f"{found['unjudged']:,} groups could not be judged: alone of their class, "
+            "or never clear in every band"
+        )
     lines += [
         f"look at them: {found['page']}",
         f"all scores: {found['table']}",

@@ -123,9 +123,12 @@ def _content(page: LabelPage) -> dict[str, Any]:
     mended = {(one.group, one.label): one for one in whole if one.action == "fix"}
     decided = {(one.group, one.given): one for one in whole}
     place = {name: index for index, name in enumerate(page.classes)}
+    earlier = [_row(one) for one in page.decisions]
     return {
         "name": page.name,
         "fingerprint": page.fingerprint,
+        # another file of decisions begins anew: what the browser keeps was decided before it
+        "decided": hashlib.sha256(_json({"rows": earlier}).encode()).hexdigest()[:16],
         "classes": [
             {"name": name, "colour": colour}
             for name, colour in zip(page.classes, page.colours, strict=True)
@@ -140,7 +143,7 @@ def _content(page: LabelPage) -> dict[str, Any]:
         "series": _packed(page.series, low, step),
         "cases": [_case(one, place, mended, decided) for one in page.cases],
         "som": {"edge": page.edge, "neurons": _neurons(page.share)},
-        "earlier": [_row(one) for one in page.decisions],
+        "earlier": earlier,
         "columns": list(COLUMNS),
         "left_out": page.left_out,
     }

@@ -1,12 +1,17 @@
 """Labelled sequences in, an audited and scored classifier out: the steps that need no cube."""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cube.errors import InputError
 from cube.ledger import fingerprint
 from pipelines.content import content_of_file, content_of_store
+from pipelines.label_units import refuse_few_groups
+from pipelines.memory import peak_memory_mb
 from pipelines.steps import AnyRecipe, Steps
+
+if TYPE_CHECKING:
+    from pipelines.audit_text import AuditReport
 
 AUDIT_KEYS = ("folds", "splits", "buffer", "seed", "features", "preset", "audit_allow")
 """Keys of `[training]` that decide what an audit finds."""
@@ -23,17 +28,20 @@ class Learning(Steps[AnyRecipe]):
         self._begin("samples", inputs)
         return self._end("samples", inputs, self._draw())
 
-    def audit(self) -> dict[str, Any]:
-        """Look for faults of the samples; `AuditFailedError` for severe ones not allowed."""
-        found = self._audited()
-        self._refuse_faults(found)
-        return found
+    def audit(self, what: str) -> "AuditReport":
+        """Look for faults of the samples, called `what`; `InputError` if they are not the recipe's."""
+        self._stored_samples()
+        from pipelines.audit_samples import AuditOptions, audit_run
+
+        options = AuditOptions.of(self.recipe.training, self.layout.cube)
+        return audit_run(self.layout.samples, options, what=what)
 
     def train(self) -> dict[str, Any]:
         """Audit, score and train the classifier."""
         inputs = self._training_inputs()
         if self._is_done("training", inputs) and self._has_classifier():
             return dict(self.report["training"])
+        refuse_few_groups(self.report["samples"]["groups_by_class"], self.recipe.training)
         found = None
         if self.recipe.training.audit != "off":
             found = self._audited()
@@ -50,12 +58,15 @@ class Learning(Steps[AnyRecipe]):
         started = time.perf_counter()
         self.sample()
         self.train()
-        self._end("run", "", {"seconds": round(time.perf_counter() - started, 1)})
+        seconds = round(time.perf_counter() - started, 1)
+        self._end("run", "", {"seconds": seconds, "peak_memory_mb": peak_memory_mb()})
         return self.report
 
     def _draw(self) -> dict[str, Any]:
         from pipelines.draw_samples import check_reference, take_samples
+        from pipelines.train_model import check_training
 
+        check_training(self.recipe)
         check_reference(self.recipe, None)
         return take_samples(self.recipe)
 
@@ -66,9 +77,11 @@ class Learning(Steps[AnyRecipe]):
         if self._is_done("audit", inputs):
             return dict(self.report["audit"])
         from pipelines.audit_samples import audit_stored_samples
+        from pipelines.audit_text import check_allowed
 
+        check_allowed(self.recipe.training.audit_allow, given="training.audit_allow")
         self._begin("audit", inputs)
-        found = audit_stored_samples(self.layout.samples, self.recipe.training, self.reporter)
+        found = audit_stored_samples(self.layout, self.recipe.training, self.reporter)
         return self._end("audit", inputs, found)
 
     def _refuse_faults(self, found: dict[str, Any]) -> None:

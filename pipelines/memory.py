@@ -1,5 +1,7 @@
 """The size of a tile and of its looks in, the bytes a worker needs at most out."""
 
+import resource
+import sys
 from dataclasses import dataclass
 
 from cube.spec import CubeSpec
@@ -126,3 +128,9 @@ def _looks_bytes(spec: CubeSpec, sizes: LookSizes) -> int:
 def _tile_pixels(spec: CubeSpec, *, margin: int = 0) -> int:
     _, _, height, width = spec.shape
     return (min(spec.tile, height) + 2 * margin) * (min(spec.tile, width) + 2 * margin)
+
+
+def peak_memory_mb() -> int:
+    """Return the largest resident memory of this process so far, in megabytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)

@@ -1,5 +1,6 @@
 """A classifier and a table of series in, a table of their classes and how sure they are out."""
 
+import re
 import secrets
 import time
 from collections import Counter
@@ -12,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Int64
 
+from cube.decisions import guarded
 from cube.durable import flush_files, flush_folders
 from cube.errors import InputError, WorkFailedError
 from cube.series import AlignedSeries, SeriesOptions, align_to, read_series
@@ -29,6 +31,7 @@ from pipelines.progress import Reporter
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 _FIRST = ("id", "class", "confidence", "margin", "months_observed")
 _ROWS = 65_536
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
 def predict_table(
@@ -45,8 +48,10 @@ def predict_table(
 
     Columns are `id`, `class`, `confidence` (probability of the class, 0..1), `margin` (how far the
     second class is behind), `months_observed` (steps with every band that is needed), `longitude`,
-    `latitude` and `label` where the tables have them, and `probability <class>` of each class. A
-    series without a single such step has an empty class and no probabilities. `is_placed` puts
+    `latitude` and `label` where the tables have them, `likely_classes` (those that cannot be ruled
+    out, parted by semicolons) and `is_applicable` (whether the series is like those trained on)
+    where the classifier knows them, and `probability <class>` of each class. A series without a
+    single such step has an empty class, no probabilities, and is not applicable. `is_placed` puts
     dates into the classifier's periods, else series must have its steps. With labels the report
     has scores, over series whose label is one of the classifier's classes.
 
@@ -68,7 +73,8 @@ def predict_table(
     aligned = align_to(series, loaded.periods, is_placed=is_placed)
     probability = _probability(loaded, aligned, reporter, threads)
     observed = loaded.fitted.features.is_clear(aligned.value, series.bands).sum(axis=1)
-    _write(target, _table(loaded, aligned, probability, observed))
+    is_inside = _applicable(loaded, aligned, threads)
+    _write(target, _table(loaded, aligned, probability, observed, is_inside))
     is_told = np.isfinite(probability[:, 0])
     names = np.array(loaded.classes)
     return {
@@ -81,6 +87,7 @@ def predict_table(
         "mean_confidence": float(probability[is_told].max(axis=1).mean())
         if is_told.any()
         else None,
+        "applicable": None if is_inside is None else int(is_inside.sum()),
         "scores": _scores(loaded, aligned, probability),
         "dropped": aligned.dropped,
         "notes": list(series.notes),
@@ -94,11 +101,20 @@ def prediction_lines(report: dict[str, Any]) -> list[str]:
     lines = [f"series    {report['rows']:,} classified into {report['path']}: {counts}"]
     if report["unclassified"]:
         lines.append(f"          {report['unclassified']:,} without a usable step have no class")
-    if scores := report["scores"]:
+    if (inside := report["applicable"]) is not None:
+        lines.append(
+            f"          {inside:,} of them like the training samples (is_applicable); beyond, "
+            "scores say nothing"
+        )
+    scores = report["scores"]
+    if scores and scores["series"]:
         lines.append(
             f"scores    accuracy {scores['accuracy']:.3f}, macro-F1 {scores['macro_f1']:.3f} over "
             f"{scores['series']:,} labelled series (right only if none of them trained)"
         )
+    elif scores:
+        lines.append("scores    none: no label of the tables is a class of the classifier")
+    if scores:
         lines += [
             f"          {count:,} labelled {printable(name)!r}, which is no class of the classifier"
             for name, count in scores["unknown_labels"].items()
@@ -163,7 +179,8 @@ def _table(
     classifier: SpeciesClassifier,
     aligned: AlignedSeries,
     probability: Float32[np.ndarray, "series class"],
-    observed: np.ndarray,
+    observed: Int64[np.ndarray, " series"],
+    is_inside: Bool[np.ndarray, " series"] | None,
 ) -> pa.Table:
     series = aligned.observations
     is_lost = np.isnan(probability[:, 0])
@@ -183,9 +200,25 @@ def _table(
         columns["label"] = series.label
     if classifier.conformal is not None:
         columns["likely_classes"] = _likely(classifier, probability)
+    if is_inside is not None:
+        columns["is_applicable"] = is_inside
     for at, name in enumerate(classifier.classes):
         columns[f"probability {name}"] = probability[:, at]
     return pa.table({name: pa.array(column, from_pandas=True) for name, column in columns.items()})
+
+
+def _applicable(
+    classifier: SpeciesClassifier, aligned: AlignedSeries, threads: int
+) -> Bool[np.ndarray, " series"] | None:
+    """Say which series are like the training samples; None where the classifier cannot."""
+    if classifier.applicability is None:
+        return None
+    bands, starts = aligned.observations.bands, range(0, len(aligned.value), _ROWS)
+    parts = [
+        classifier.is_applicable(aligned.value[start : start + _ROWS], bands, threads=threads)
+        for start in starts
+    ]
+    return np.concatenate(parts)  # (series,)
 
 
 def _likely(
@@ -210,11 +243,25 @@ def _scores(
     used = (true >= 0) & np.isfinite(probability[:, 0])
     unknown = Counter(name for name in label.tolist() if name and name not in number)
     if not used.any():
-        return None
+        return {"series": 0, "unknown_labels": dict(unknown)} if unknown else None
     scores = Scores.from_labels(
         true[used], probability[used].argmax(axis=1).astype(np.int64), classifier.classes
     )
     return {"series": int(used.sum()), "unknown_labels": dict(unknown), **scores.to_dict()}
+
+
+def _guarded(table: pa.Table) -> pa.Table:
+    """Return the table with an apostrophe before text that a spreadsheet would run."""
+    for at, name in enumerate(table.column_names):
+        if pa.types.is_string(table[name].type):
+            texts = [_safe(text) for text in table[name].to_pylist()]
+            table = table.set_column(at, name, pa.array(texts, pa.string()))
+    return table
+
+
+def _safe(text: str | None) -> str | None:
+    # ids may be negative numbers, which run nothing
+    return text if text is None or _NUMBER.fullmatch(text) else guarded(text)
 
 
 def _write(target: Path, table: pa.Table) -> None:
@@ -225,7 +272,7 @@ def _write(target: Path, table: pa.Table) -> None:
         else:
             packed = "gzip" if target.name.lower().endswith(".gz") else None
             with pa.output_stream(str(draft), compression=packed) as file:
-                pyarrow.csv.write_csv(table, file)
+                pyarrow.csv.write_csv(_guarded(table), file)
         flush_files([draft])
         draft.replace(target)
         flush_folders([target.absolute().parent])

@@ -144,7 +144,7 @@ def _validated(kind: type[_AnyRecipe], table: dict[str, Any], path: Path) -> _An
     try:
         return kind.model_validate(table, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        raise InputError(f"recipe {str(path)!r}: {_first_error(error)}") from error
+        raise InputError(f"recipe {str(path)!r}: {_first_error(error, kind)}") from error
 
 
 def _table(path: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
@@ -158,6 +158,8 @@ def _table(path: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
         raise InputError(f"recipe {str(path)!r} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"recipe {str(path)!r} is not TOML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"recipe {str(path)!r} has lists in lists beyond reason") from error
     for override in overrides:
         _override(table, override)
     return table
@@ -173,6 +175,8 @@ def _override(table: dict[str, Any], text: str) -> None:
         value = tomllib.loads(f"value = {found[2]}")["value"]
     except tomllib.TOMLDecodeError:
         value = found[2]  # plain words need no quotes on a command line
+    except RecursionError as error:
+        raise InputError(f"--set {text[:60]!r} has lists in lists beyond reason") from error
     *parents, key = found[1].split(".")
     for parent in parents:
         table = table.setdefault(parent, {})
@@ -181,15 +185,15 @@ def _override(table: dict[str, Any], text: str) -> None:
     table[key] = value
 
 
-def _first_error(error: ValidationError) -> str:
-    """Return the first finding as `key: what was found; what is expected`."""
+def _first_error(error: ValidationError, recipe: type[Section]) -> str:
+    """Return the first finding of a kind of recipe as `key: what was found; what is expected`."""
     findings = error.errors(include_url=False)
     first = findings[0]
     kind = next((str(step) for step in first["loc"][1:2] if step in SOURCES), "stac")
     key = _key(first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = f"unknown key{_suggestion(key, kind)}"
+        message = f"unknown key{_suggestion(key, kind, recipe)}"
     elif first["type"] == "missing":
         absent = [_key(finding["loc"]) for finding in findings if finding["type"] == "missing"]
         findings = [finding for finding in findings if finding["type"] != "missing"] or [first]
@@ -209,10 +213,12 @@ def _key(location: tuple[int | str, ...]) -> str:
     return ".".join(str(step) for step in location if step not in (*SOURCES, "[key]"))
 
 
-def _suggestion(key: str, kind: str) -> str:
+def _suggestion(key: str, kind: str, recipe: type[Section]) -> str:
     """Return which key of the same table may have been meant, or which there are."""
     *parents, last = key.split(".")
-    section: Any = Recipe
+    if not parents and last not in recipe.model_fields and last in Recipe.model_fields:
+        return "; it goes with a recipe of scenes, which has [source]; this one has samples only"
+    section: Any = recipe
     for step in parents:
         field = section.model_fields.get(step)
         section = SOURCES[kind] if step == "source" else field.annotation if field else None

@@ -1,10 +1,11 @@
 """The sections of a recipe that decide what follows the cube: labels, classifier, map, and where."""
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
+from model.config import RANGES, Architecture, ClassWeights, Pooling, Schedule
 from pipelines.recipe_values import AnyPath, BlockSize, ExistingPath, Flag, Number, Section, Whole
 
 
@@ -115,6 +116,12 @@ class SearchSection(Section):
     """Key of `[training]` to the values it may take, or to [lowest, highest] of a number."""
 
 
+def _in_range(name: str) -> Any:
+    """Bound a number by the range that the network's settings allow."""
+    lowest, highest = RANGES[name]
+    return Field(default=None, ge=lowest, le=highest)
+
+
 class TrainingSection(Section):
     """How the classifier learns; any key overrides the preset."""
 
@@ -125,58 +132,71 @@ class TrainingSection(Section):
     groups held out."""
     baselines: tuple[BaselineName, ...] = BASELINES
     """Simple models that are scored beside the network."""
-    architecture: Literal["lstm", "tempcnn", "ltae", "inception"] | None = None
+    architecture: Architecture | None = None
     """Kind of network."""
     features: tuple[str, ...] | None = None
     """Bands and indices the network sees."""
-    hidden: Whole | None = Field(default=None, ge=1)
+    hidden: Whole | None = _in_range("hidden")
     """Width of the network."""
-    layers: Whole | None = Field(default=None, ge=1, le=8)
+    layers: Whole | None = _in_range("layers")
     """Layers on top of each other."""
     bidirectional: Flag | None = None
     """Read the year in both directions."""
-    pooling: Literal["last", "mean", "attention"] | None = None
-    """What an LSTM's answer is made of: its last step, or all of them."""
+    pooling: Pooling | None = None
+    """What of an LSTM's states is read: the last, their mean, or a weighted mean, alone or beside the
+    largest value of each unit."""
     layer_norm: Flag | None = None
     """Normalise what the head is given."""
     calendar_input: Flag | None = None
     """Tell the network the day of the year of each step."""
-    members: Whole | None = Field(default=None, ge=1, le=50)
+    mask_input: Flag | None = None
+    """Tell the network of each step whether it was clear."""
+    standardise: Flag | None = None
+    """Scale features to mean 0 and standard deviation 1."""
+    input_pieces: Whole | None = _in_range("input_pieces")
+    """Pieces that the features' ranges are cut into, all together; 0 cuts none."""
+    members: Whole | None = _in_range("members")
     """Networks whose probabilities are averaged."""
-    dropout: Number | None = Field(default=None, ge=0, lt=1)
+    dropout: Number | None = _in_range("dropout")
     """Share of activations dropped between layers while training."""
-    head_dropout: Number | None = Field(default=None, ge=0, lt=1)
+    head_dropout: Number | None = _in_range("head_dropout")
     """Share of activations dropped before the head while training."""
-    month_dropout: Number | None = Field(default=None, ge=0, lt=1)
+    month_dropout: Number | None = _in_range("month_dropout")
     """Chance that a clear period is hidden while training."""
-    shift_days: Number | None = Field(default=None, ge=0)
+    shift_days: Number | None = _in_range("shift_days")
     """The season is shifted by up to so many days while training."""
-    noise: Number | None = Field(default=None, ge=0)
+    noise: Number | None = _in_range("noise")
     """Spread of the noise that is added while training, in standard deviations."""
-    mixup: Number | None = Field(default=None, ge=0)
+    mixup: Number | None = _in_range("mixup")
     """Samples are mixed in pairs while training; 0 does not."""
-    label_smoothing: Number | None = Field(default=None, ge=0, lt=1)
+    label_smoothing: Number | None = _in_range("label_smoothing")
     """Share of each label that is spread over all classes."""
-    class_weights: Literal["none", "root", "balanced"] | None = None
+    class_weights: ClassWeights | None = None
     """Weight of rare classes: none, by the root of their rarity, or balanced."""
     balanced_sampling: Flag | None = None
     """Draw every class as often as any other."""
-    logit_adjustment: Number | None = Field(default=None, ge=0)
+    logit_adjustment: Number | None = _in_range("logit_adjustment")
     """Strength of the adjustment for rare classes (Menon et al. 2021); 0 is none."""
-    focal_gamma: Number | None = Field(default=None, ge=0)
+    focal_gamma: Number | None = _in_range("focal_gamma")
     """Focus on samples that are hard (Lin et al. 2017); 0 is none."""
-    weight_average: Number | None = Field(default=None, ge=0, lt=1)
+    weight_average: Number | None = _in_range("weight_average")
     """Share of the epochs, from the end, whose weights are averaged."""
-    weight_decay: Number | None = Field(default=None, ge=0)
+    weight_decay: Number | None = _in_range("weight_decay")
     """Decoupled weight decay."""
-    epochs: Whole | None = Field(default=None, ge=1)
+    epochs: Whole | None = _in_range("epochs")
     """Most passes over the samples."""
-    patience: Whole | None = Field(default=None, ge=1)
+    patience: Whole | None = _in_range("patience")
     """Epochs without improvement before training stops."""
-    batch_size: Whole | None = Field(default=None, ge=1)
+    batch_size: Whole | None = _in_range("batch_size")
     """Sequences in one step."""
-    learning_rate: Number | None = Field(default=None, gt=0)
+    learning_rate: Number | None = _in_range("learning_rate")
     """Step size of the optimiser."""
+    schedule: Schedule | None = None
+    """Whether the step size stays, or rises and falls."""
+    least_steps: Whole | None = _in_range("least_steps")
+    """Steps of the optimiser at least; epochs are added where samples are few. 0 adds none."""
+    gradient_limit: Number | None = _in_range("gradient_limit")
+    """Longest gradient; longer ones are shortened."""
     search: SearchSection | None = None
     """Settings to try out first."""
     folds: Whole = Field(default=5, ge=2, le=20)

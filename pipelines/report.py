@@ -6,16 +6,14 @@ from typing import Any
 
 from cube.durable import replace_text
 from cube.errors import InputError
-
-SPLITS = {
-    "random": "random pixels held out: flatters, neighbours are on both sides",
-    "grouped": "whole groups held out",
-    "block": "whole spatial blocks held out",
-    "region": "whole regions held out",
-    "year": "whole years held out",
-    "knndm": "held out as far from training samples as the map is (kNNDM)",
-}
-"""The ways samples are held out, and how each is to be read."""
+from pipelines.printable import printable
+from pipelines.training_text import (
+    as_markdown,
+    audit_lines,
+    audit_markdown,
+    training_lines,
+    training_markdown,
+)
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -68,8 +66,10 @@ def summary(report: dict[str, Any]) -> list[str]:
             lines.append(f"          left out: {_counts(samples['dropped'])}")
         if few := [name for name, count in samples["groups_by_class"].items() if count < 2]:
             lines.append(f"          too few groups to be scored: {', '.join(few)}")
+    if audit := report.get("audit"):
+        lines += audit_lines(audit)
     if training := report.get("training"):
-        lines += [f"scores    {line}" for line in score_lines(training["scores"])]
+        lines += training_lines(training)
     if made := report.get("map"):
         lines.append(f"map       {made['tiles']}; {made['classified_share']:.1%} of it classified")
         if table := made.get("table"):
@@ -80,7 +80,7 @@ def summary(report: dict[str, Any]) -> list[str]:
         lines.append(f"          hectares mapped (pixel counts, no estimate): {areas}")
     if run := report.get("run"):
         lines.append(f"done      {run['seconds']:.0f} s, peak memory {run['peak_memory_mb']} MB")
-    return lines
+    return [printable(line) for line in lines]  # with names from the user's files
 
 
 def _certificate(cube: dict[str, Any]) -> list[str]:
@@ -193,39 +193,14 @@ def _some(words: list[str], most: int = 12) -> str:
     return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
-def score_lines(scores: dict[str, Any]) -> list[str]:
-    """Return one line per split: accuracy and macro-F1 of the network beside the simple models."""
-    lines = []
-    for split, meaning in SPLITS.items():
-        entries = [entry for entry in scores["entries"] if entry["split"] == split]
-        told = [
-            f"{entry['model']} {entry['scores']['accuracy']:.3f} / {entry['scores']['macro_f1']:.3f}"
-            for entry in entries
-            if entry["scores"]
-        ]
-        if not entries:
-            continue  # not asked for
-        if not told:
-            told = [entries[0]["notes"][0] if entries[0]["notes"] else "not scored"]
-        lines.append(f"{split:8}{'; '.join(told)}   ({meaning})")
-    return ["accuracy / macro-F1 on held-out samples", *lines]
-
-
 def markdown(report: dict[str, Any]) -> str:
     """Return the report for people."""
-    lines = [f"# {_escape(str(report.get('name', 'canopycube run')))}", ""]
+    lines = [f"# {as_markdown(str(report.get('name', 'canopycube run')))}", ""]
     lines += ["```", *summary(report), "```", ""]
+    if audit := report.get("audit"):
+        lines += audit_markdown(audit)
     if training := report.get("training"):
-        lines += ["## Scores", ""]
-        lines += _score_table(training["scores"])
-        lines += [
-            "",
-            "The random split puts pixels of one stand on both sides and flatters; it is shown so "
-            "that other people's figures can be compared. None of these is the accuracy of the "
-            "map: only a probability sample of the mapped area gives that (Olofsson et al. 2014).",
-            "",
-        ]
-        lines += _class_table(training["scores"])
+        lines += training_markdown(training)
     if cube := report.get("cube"):
         lines += ["", "## Pixels without a clear look, by period", ""]
         lines += ["| period | share |", "|---|---|"]
@@ -235,50 +210,8 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _score_table(scores: dict[str, Any]) -> list[str]:
-    lines = [
-        "| held out | model | samples | folds | accuracy | macro-F1 | note |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    told: set[tuple[str, str]] = set()
-    for entry in scores["entries"]:
-        notes = [note for note in entry["notes"] if (entry["split"], note) not in told]
-        told |= {(entry["split"], note) for note in notes}
-        found = entry["scores"]
-        figures = f"{found['accuracy']:.3f} | {found['macro_f1']:.3f}" if found else "– | –"
-        lines.append(
-            f"| {entry['split']} | {entry['model']} | {entry['held_out']} | "
-            f"{entry['folds_used']} of {entry['folds']} | {figures} | "
-            f"{_escape('; '.join(notes))} |"
-        )
-    return lines
-
-
-def _class_table(scores: dict[str, Any]) -> list[str]:
-    """Return recall and precision per class of the network under the strictest split."""
-    network = scores["network"]
-    by_split = {entry["split"]: entry for entry in scores["entries"] if entry["model"] == network}
-    split = scores["chosen_by"]
-    if split is None:
-        return []
-    lines = [f"Per class, {SPLITS[split]}:", ""]
-    lines += ["| class | samples | recall | precision | F1 |", "|---|---|---|---|---|"]
-    for name, found in by_split[split]["scores"]["per_class"].items():
-        figures = " | ".join(
-            "–" if found[key] is None else f"{found[key]:.3f}"
-            for key in ("recall", "precision", "f1")
-        )
-        lines.append(f"| {_escape(name)} | {found['support']} | {figures} |")
-    return lines
-
-
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-
-
-def _escape(text: str) -> str:
-    # class names and titles come from the user's files
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,5 @@
 """A recipe in, every step done and a report out; what is done already is not done again."""
 
-import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,6 +12,7 @@ from pipelines.build_cube import build_cube, cube_digest, lost_scenes
 from pipelines.cluster import connect
 from pipelines.content import content_of_file
 from pipelines.learn import Learning
+from pipelines.memory import peak_memory_mb
 from pipelines.plan import CubePlan, area_of, describe, plan_cube
 from pipelines.planned import tiles_at_once
 from pipelines.progress import Reporter
@@ -142,8 +141,9 @@ class Run(Learning[Recipe]):
         if self.recipe.reference is None:
             return
         from pipelines.draw_samples import check_reference
-        from pipelines.train_model import train_config
+        from pipelines.train_model import check_training, train_config
 
+        check_training(self.recipe)
         train_config(self.recipe.training, self.recipe.bands)
         check_reference(self.recipe, None if self._takes_samples else self.plan.spec.geobox)
 
@@ -359,9 +359,3 @@ def _refuse_an_import(folder: Path) -> None:
             f"outputs.folder {str(folder)!r} holds an import, whose samples a run would replace; "
             "choose another, e.g. its recipe's own 'run'"
         )
-
-
-def peak_memory_mb() -> int:
-    """Return the largest resident memory of this process so far, in megabytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)

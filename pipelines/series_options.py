@@ -23,14 +23,20 @@ _COLUMNS = {
 }
 
 
-def add_series_options(parser: argparse.ArgumentParser) -> None:
-    """Add what is said of tables of series; `--crs`, `--scale`, `--first`, `--last` are elsewhere."""
+def add_series_options(parser: argparse.ArgumentParser, *, is_prediction: bool = False) -> None:
+    """Add what is said of tables of series; `--crs`, `--scale`, `--first`, `--last` are elsewhere.
+
+    For a prediction the classifier says the bands, and nothing is split.
+    """
     series = parser.add_argument_group("tables of labelled series (id, date, label, values)")
     for name, text in _COLUMNS.items():
         series.add_argument(f"--{name}", metavar="COLUMN", help=text)
-    series.add_argument(
-        "--bands", metavar="NAME,NAME", help="value columns (default: those that vary in time)"
-    )
+    if is_prediction:
+        parser.set_defaults(bands=None, group_distance=None, block_degrees=None)
+    else:
+        series.add_argument(
+            "--bands", metavar="NAME,NAME", help="value columns (default: those that vary in time)"
+        )
     series.add_argument(
         "--wide",
         metavar="PATTERN",
@@ -58,11 +64,13 @@ def add_series_options(parser: argparse.ArgumentParser) -> None:
         help="what is taken where a series has a date twice (%(default)s)",
     )
     series.add_argument("--sort", action="store_true", help="rows may come in any order of dates")
+    if is_prediction:
+        return
     series.add_argument(
         "--group-distance",
         type=float,
         metavar="METRES",
-        help="places this near each other are one group (default: 1000, less where dense)",
+        help="places this near each other are one group (default: 1000; long chains are cut)",
     )
     series.add_argument(
         "--block-degrees",
@@ -93,7 +101,7 @@ def series_options(
         wide=options.wide,
         start=options.start,
         step=_step(options.step, has_classifier=has_classifier),
-        **(months if len(months) == 2 else {}),
+        **months,
         nodata=_values(options.nodata),
         finds_nodata="auto" in options.nodata,
         scale=getattr(options, "scale", None),

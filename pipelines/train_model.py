@@ -5,25 +5,33 @@ import math
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import xarray as xr
+from jaxtyping import Int64
+
 from cube.durable import replace_text
+from cube.errors import InputError
 from cube.palette import default_colours
+from cube.periods import Period
 from cube.samplestore import open_samples
 from cube.stac.modelitem import ModelFacts, model_item
 from model import Samples, TrainConfig
 from model.classifier import SpeciesClassifier
-from model.classifier_file import weights_name
+from model.classifier_weights import weights_name
 from model.crossvalidate import Progress, cross_validate
 from model.errors import FeatureError
-from model.features import default_features
+from model.features import default_features, warnings_of
 from model.fitted import Fitted
-from model.learn import Learned, LearnPlan, learn
+from model.learn import Learned, LearnPlan, learn, refuse_empty_classes
 from model.search import Trial, best_of, configured, search
-from model.split import SPLITS, make_folds
+from model.split import NEVER_HELD_OUT, SPLITS, make_folds
 from pipelines.classifier_report import classifier_page
 from pipelines.draw_samples import learning_samples, places_to_map, store_folds
+from pipelines.label_units import groups_by_class, refuse_few_groups
 from pipelines.plan import Layout
 from pipelines.progress import Reporter
 from pipelines.recipe import LearningRecipe, TrainingSection
@@ -57,26 +65,57 @@ def train_config(section: TrainingSection, bands: tuple[str, ...]) -> TrainConfi
     return config
 
 
+def check_training(recipe: LearningRecipe) -> None:
+    """Refuse models, settings to search and splits that cannot be, before samples are drawn.
+
+    Raises `InputError` or the model's own errors.
+    """
+    section, reference = recipe.training, recipe.reference
+    if len(set(section.splits)) < len(section.splits):
+        raise InputError(f"training.splits names one twice: {', '.join(section.splits)}")
+    is_file = reference is not None and reference.file is not None
+    names_region = reference is not None and reference.region_column is not None
+    if "region" in section.splits and is_file and not names_region:
+        raise InputError(
+            "training.splits names 'region', but the labels have none; name the column of regions "
+            "in reference.region_column"
+        )
+    config = TrainConfig.preset(section.preset)
+    LearnPlan(config=config, colours=(), model=section.model, baselines=section.baselines)
+    if (wanted := section.search) is not None:
+        # the first trial is the settings as they are: nothing is trained, the ranges are looked at
+        next(iter(search(config, wanted.ranges, lambda _: 0.0, trials=1, method=wanted.method)))
+
+
 def train_model(
     recipe: LearningRecipe, reporter: Reporter, *, audit: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Score the recipe's models with groups and blocks held out, train the chosen one, save it.
 
-    Where the network stops early, an eighth of the groups decides when and is not learned from.
-    `audit` is what the report shows of one. What is finished waits in `training/` for a run that was stopped. Raises `ValueError` of the
-    model's own kind for samples or settings that cannot be trained.
+    Samples without a period that is clear in every band of the features are left out and counted.
+    `audit` is what the report shows of one. What is finished waits in `training/` for a run that
+    was stopped. Raises `InputError` for a class with fewer groups than folds, and `ValueError` of
+    the model's own kind for samples or settings that cannot be trained.
     """
     started = time.perf_counter()
     layout = Layout(folder=recipe.outputs.folder)
-    samples = learning_samples(layout.samples)
+    stored = learning_samples(layout.samples)
     section = recipe.training
-    config = train_config(section, samples.bands)
+    config = train_config(section, stored.bands)
+    samples, used = _usable(stored, config, section, reporter)
     trials: list[Trial] = []
     if section.search is not None:
-        trials = _search(samples, config, section, section.search, reporter)
+        trials = _search(
+            samples,
+            config,
+            section,
+            section.search,
+            reporter,
+            keep=recipe.outputs.folder / "training" / "search",
+        )
         config = configured(config, best_of(trials))
-    learned = _learn(recipe, samples, config, reporter)
-    store_folds(layout.samples, {made.split: made.fold for made in learned.table.folds})
+    learned = _learn(recipe, samples, config, reporter, trials=len(trials))
+    store_folds(layout.samples, _folds_of_all(learned, used, count=len(stored)))
     learned.classifier.save(layout.classifier)
     found = {
         "path": str(layout.classifier),
@@ -84,6 +123,8 @@ def train_model(
         "colours": list(learned.classifier.colours),
         "fingerprint": learned.classifier.fingerprint[:16],
         **learned.found,
+        "left_out": {_NEVER_CLEAR: left_out} if (left_out := len(stored) - len(samples)) else {},
+        "warnings": list(warnings_of(learned.classifier.fitted.features)),
         "search": [
             {"settings": one.settings, "score": None if math.isnan(one.score) else one.score}
             for one in trials
@@ -94,8 +135,42 @@ def train_model(
     return found
 
 
+_NEVER_CLEAR = "samples without a period that is clear in every band of the features"
+
+
+def _usable(
+    stored: Samples, config: TrainConfig, section: TrainingSection, reporter: Reporter
+) -> tuple[Samples, Int64[np.ndarray, " used"]]:
+    """Return the samples that the features can be computed of, and where they are stored."""
+    is_clear = config.features.is_clear(stored.reflectance, stored.bands).any(axis=1)
+    used = np.flatnonzero(is_clear).astype(np.int64)
+    samples = stored.take(used)
+    if lost := len(stored) - len(samples):
+        reporter.say(f"left out  {lost:,} {_NEVER_CLEAR}")
+        refuse_empty_classes(samples)
+        names = np.array(samples.classes)[samples.label]
+        refuse_few_groups(groups_by_class(names, samples.group), section)
+    return samples, used
+
+
+def _folds_of_all(
+    learned: Learned, used: Int64[np.ndarray, " used"], *, count: int
+) -> dict[str, Int64[np.ndarray, " sample"]]:
+    """Return the fold of each stored sample under each split; those left out are in none."""
+    folds: dict[str, Int64[np.ndarray, " sample"]] = {}
+    for made in learned.table.folds:
+        folds[made.split] = np.full(count, NEVER_HELD_OUT, np.int64)
+        folds[made.split][used] = made.fold
+    return folds
+
+
 def _learn(
-    recipe: LearningRecipe, samples: Samples, config: TrainConfig, reporter: Reporter
+    recipe: LearningRecipe,
+    samples: Samples,
+    config: TrainConfig,
+    reporter: Reporter,
+    *,
+    trials: int,
 ) -> Learned:
     section, cube = recipe.training, Layout(folder=recipe.outputs.folder).cube
     plan = LearnPlan(
@@ -109,11 +184,13 @@ def _learn(
         folds_used=min(section.folds_used, section.folds),
         buffer=section.buffer,
         prediction=places_to_map(cube) if cube.exists() else None,
+        trials=trials,
         coverage=section.coverage,
         keep=recipe.outputs.folder / "training",
     )
     fits = (len(plan.splits) - 1) * plan.folds_used + plan.folds + 1
-    with reporter.bar("training", fits * config.epochs * config.members) as advance:
+    epochs = _epochs(config, len(samples)) * config.members
+    with reporter.bar("training", fits * epochs) as advance:
 
         def tell(at: Progress) -> None:
             fold = f"{at.split} split, fold {at.fold + 1} of {at.folds_used}"
@@ -127,18 +204,35 @@ def _learn(
         )
 
 
+def _epochs(config: TrainConfig, samples: int) -> int:
+    """Return how many epochs a fit to so many samples takes, where it does not stop early."""
+    batches = math.ceil(samples / config.batch_size)
+    return max(config.epochs, math.ceil(config.least_steps / batches))
+
+
 def _search(
     samples: Samples,
     config: TrainConfig,
     section: TrainingSection,
     wanted: SearchSection,
     reporter: Reporter,
+    *,
+    keep: Path,
 ) -> list[Trial]:
-    """Try settings with whole groups held out; none of them sees a random split."""
-    folds = make_folds(samples, "grouped", folds=section.folds, seed=config.seed)
+    """Try settings with whole groups held out; none of them sees a random split.
+
+    Groups are dealt by another seed than those that score the chosen settings, so that these are
+    not fitted to the very folds; the samples are the same, as the verdict says. The networks of a
+    trial wait in `keep` for a run that was stopped.
+    """
+    folds = make_folds(
+        samples, "grouped", folds=section.folds, seed=config.seed + 1, buffer=section.buffer
+    )
 
     def score(tried: TrainConfig) -> float:
-        return cross_validate(samples, tried, folds=folds).scores(samples).macro_f1
+        settings = json.dumps(tried.to_dict(), sort_keys=True)
+        place = keep / sha256(settings.encode()).hexdigest()[:16]
+        return cross_validate(samples, tried, folds=folds, keep=place).scores(samples).macro_f1
 
     trials = []
     with reporter.bar("search", wanted.trials) as advance:
@@ -179,11 +273,13 @@ def _facts(
     recipe: LearningRecipe, classifier: SpeciesClassifier, assets: dict[str, str]
 ) -> ModelFacts:
     stored = open_samples(Layout(folder=recipe.outputs.folder).samples)
-    times = stored["time"].values
+    start, end = _years_of(stored)
     bounds = None
     if {"lon", "lat"} <= set(stored.variables):
         lon, lat = stored["lon"].values, stored["lat"].values
-        bounds = (float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max()))
+        if (is_placed := np.isfinite(lon) & np.isfinite(lat)).any():
+            lon, lat = lon[is_placed], lat[is_placed]
+            bounds = (float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max()))
     fitted = classifier.fitted
     return ModelFacts(
         id=f"canopycube-{classifier.fingerprint[:16]}",
@@ -199,13 +295,32 @@ def _facts(
         features=fitted.features.names,
         periods=classifier.periods,
         classes=dict(zip(classifier.classes, classifier.colours, strict=True)),
-        start=_moment(times.min()),
-        end=_moment(times.max()),
+        start=_moment(start),
+        end=_moment(end),
         bounds=bounds,
         created=datetime.now(UTC),
         settings=fitted.config.to_dict() if isinstance(fitted, Fitted) else {"model": fitted.kind},
         assets=assets,
     )
+
+
+def _years_of(stored: xr.Dataset) -> tuple[np.datetime64, np.datetime64]:
+    """Return begin and end of the training series: periods may be of a nominal year."""
+    periods = [Period.parse(str(name)) for name in stored["period"].values]
+    first, last = periods[0].start, periods[-1].end - np.timedelta64(1, "s")
+    if "year" not in stored:
+        return first, last
+    years = stored["year"].values.astype(np.int64)
+    nominal = int(first.astype("M8[Y]").astype(np.int64)) + 1970
+    return _moved(first, int(years.min()) - nominal), _moved(last, int(years.max()) - nominal)
+
+
+def _moved(time: np.datetime64, years: int) -> np.datetime64:
+    """Return the same time of the year some years later; 29 February may become 1 March."""
+    month = time.astype("M8[M]")
+    into = time.astype("M8[s]") - month.astype("M8[s]")
+    moved: np.datetime64 = (month + 12 * years).astype("M8[s]") + into
+    return moved
 
 
 def _moment(time64: Any) -> datetime:

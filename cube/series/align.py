@@ -52,6 +52,7 @@ def align(observations: Observations, options: SeriesOptions) -> AlignedSeries:
     the median of a series' observations in it, and is NaN without any. Raises `InputError`.
     """
     _refuse_gaps(observations)
+    _refuse_half_a_calendar(options)
     if options.step is None:
         return _by_number(observations)
     days = nominal_days(observations.day)
@@ -150,6 +151,8 @@ def _by_period(
     """Take the median of the observations in each period."""
     starts, ends = edges_of(periods)
     shift = _season_shift(observations, days, (starts[0] + ends[-1]) / 2)
+    if ends[-1] - starts[0] > YEAR:
+        shift = _fullest_shift(observations, days, shift, (int(starts[0]), int(ends[-1])))
     placed = days + shift[observations.series]
     different, which = np.unique(placed, return_inverse=True)
     instants = np.array([date_of(day) for day in different.tolist()], "M8[ns]")
@@ -218,6 +221,15 @@ def _calendar(
     return periods_between(first, last, options.step)
 
 
+def _refuse_half_a_calendar(options: SeriesOptions) -> None:
+    if (options.first is None) != (options.last is None):
+        raise InputError("--first and --last go together: they are the months of the calendar")
+    if options.first is not None and options.step is None:
+        raise InputError(
+            "--first and --last are the months of a common calendar; say its --step, e.g. month"
+        )
+
+
 def _refuse_gaps(observations: Observations) -> None:
     gap = np.diff(observations.day)
     is_long = (np.diff(observations.series) == 0) & (gap > _LONGEST_GAP)
@@ -239,6 +251,27 @@ def _season_shift(
     ends = starts + observations.lengths - 1
     own = (days[starts] + days[ends]) / 2
     return np.asarray(np.rint((middle - own) / YEAR) * YEAR, np.int64)
+
+
+def _fullest_shift(
+    observations: Observations,
+    days: Int64[np.ndarray, " row"],
+    near: Int64[np.ndarray, " series"],
+    edges: tuple[int, int],
+) -> Int64[np.ndarray, " series"]:
+    """Return the first shift, of those about `near`, that puts most of a series between `edges`.
+
+    In a calendar of more than a year, the middle of a series that ends early is of no year.
+    """
+    reach = -(-(edges[1] - edges[0]) // YEAR)
+    best, most = near, np.full(len(observations), -1)
+    for years in range(-reach, reach + 1):
+        shift = near + years * YEAR
+        placed = days + shift[observations.series]
+        is_inside = (placed >= edges[0]) & (placed < edges[1])
+        count = np.bincount(observations.series[is_inside], minlength=len(observations))
+        best, most = np.where(count > most, shift, best), np.maximum(count, most)
+    return np.asarray(best, np.int64)
 
 
 def _years(days: Int64[np.ndarray, " series"]) -> Int64[np.ndarray, " series"]:

@@ -28,18 +28,22 @@ def refuse_blank(
 
 
 def refuse_unlike(raw: Sequence[str], column: str, *, file: str) -> None:
-    """Raise `InputError` for class names that differ in blanks or case only, or mix numbers in.
+    """Raise `InputError` for names that mean one class, or mix numbers in.
+
+    One class are `Oak`, `oak ` and `OAK`, and `1`, `01` and `1.0`.
 
     `raw` are the different texts of the column, with the blanks they have.
     """
     by_name: dict[str, str] = {}
     for text in sorted(raw):
         key = " ".join(text.split()).casefold()
-        other = by_name.setdefault(key, text)
+        is_number = _is_number(text)
+        other = by_name.setdefault(str(float(text)) if is_number else key, text)
         if other != text:
+            how = "are the same number" if is_number else "differ in blanks or case only"
             raise InputError(
-                f"{file!r}: {column!r} has the classes {other!r} and {text!r}, which differ in "
-                "blanks or case only; write them alike"
+                f"{file!r}: {column!r} has the classes {other!r} and {text!r}, which {how}; write "
+                "them alike"
             )
     names = [text.strip() for text in raw if text.strip()]
     numbers = [name for name in names if _is_number(name)]

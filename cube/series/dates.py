@@ -1,7 +1,7 @@
 """Dates as tables write them in, days since 1970 out."""
 
 import re
-from datetime import date
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,12 @@ from jaxtyping import Int64
 from cube.errors import InputError
 from cube.series.table import Table
 
-_YEAR_FIRST = re.compile(r"(\d{4})([-/])(\d{1,2})\2(\d{1,2})(?:[T ].*)?", re.ASCII)
+_YEAR_FIRST = re.compile(
+    r"(\d{4})([-/])(\d{1,2})\2(\d{1,2})"
+    r"(?:[T ](\d{1,2})(?::?(\d{2})(?::?(\d{2})(?:[.,]\d+)?)?)?"
+    r" ?(?:Z|UTC|GMT|([+-])(\d{2}):?(\d{2})?)?)?",
+    re.ASCII,
+)
 _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})", re.ASCII)
 _DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})", re.ASCII)
 _MONTH = re.compile(r"(\d{4})-?(\d{2})", re.ASCII)
@@ -22,12 +27,12 @@ def parse_day(text: str) -> date | None:
     """Return the day that a text stands for; None if it is none, or could be two.
 
     `2018-09-14` (a time may follow), `2018/9/14`, `20180914`, `14.09.2018`, and `2018-09` or
-    `201809` for the first of a month. With slashes, day and month first are told apart by nobody.
+    `201809` for the first of a month. A time with an offset gives the day in UTC. With slashes, day and month first are told apart by nobody.
     """
     text = text.strip()
     try:
         if found := _YEAR_FIRST.fullmatch(text):
-            day = date(int(found[1]), int(found[3]), int(found[4]))
+            day = _day_of_time(found)
         elif found := _COMPACT.fullmatch(text):
             day = date(int(found[1]), int(found[2]), int(found[3]))
         elif found := _DAY_FIRST.fullmatch(text):
@@ -36,9 +41,17 @@ def parse_day(text: str) -> date | None:
             day = date(int(found[1]), int(found[2]), 1)
         else:
             return None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return day if _FIRST_YEAR <= day.year < _LAST_YEAR else None
+
+
+def _day_of_time(found: re.Match[str]) -> date:
+    """Return the day in UTC; raises `ValueError` for days and times that do not exist."""
+    year, month, day, hour, minute, second = (int(found[n] or 0) for n in (1, 3, 4, 5, 6, 7))
+    time = datetime(year, month, day, hour, minute, second)
+    offset = timedelta(hours=int(found[9] or 0), minutes=int(found[10] or 0))
+    return (time + offset if found[8] == "-" else time - offset).date()
 
 
 def days_of(table: Table, column: str) -> Int64[np.ndarray, " row"]:

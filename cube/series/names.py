@@ -50,7 +50,10 @@ GROUPS, REGIONS = ("group", "stand", "stand_id"), ("region",)
 STARTS, ENDS = ("start_date", "initial_start_date"), ("end_date",)
 
 _NO_VALUE = re.compile(
-    r"^(unnamed \d+|index|.*_index|row|col|column|year|month|doy|day|day_of_year|fold|split|area|"
+    r"^(unnamed.*|index.*|.*_index|.*_(id|fid|uid)(_\d+)?|(id|[fgopu]id|(obs|row|object|pixel|point|"
+    r"plot|image|scene)id)(_\d+)?|row.*|col|column|number|no|nr|seq.*|rank|order|x|y|lon.*|lat|"
+    r"latitude|easting|northing|epoch|.*time.*|.*date.*|year|quarter|season|month|week.*|julian.*|doy|"
+    r"day.*|hour.*|minute.*|fold|split|area|[sv][za]a|raa|.*(zenith|azimuth|angle).*|"
     r"cloud.*|scl|qa.*|valid.*|quality.*|tile.*|orbit.*|slope|aspect|elevation|altitude|"
     r"dem[-_].*|meteo[-_].*|agera5[-_].*|n_obs|count|weight)$",
     re.I,

@@ -50,7 +50,8 @@ class SeriesOptions:
     crs: str | None = None
     """CRS of the columns x and y; None means longitude and latitude."""
     group_distance: float | None = None
-    """Metres within which places share a group; None takes `GROUP_DISTANCE`, or less."""
+    """Metres within which places share a group; None takes `GROUP_DISTANCE`, and cuts
+    chains of places that are long and hold many."""
     block_degrees: float | None = None
     """Edge of the squares of longitude and latitude that are blocks; None takes 1, or less."""
     needs_labels: bool = True
@@ -67,5 +68,3 @@ class SeriesOptions:
                 raise InputError(f"--{name.replace('_', '-')} {value!r}; expected 0 or more")
         if self.block_degrees == 0:
             raise InputError("--block-degrees 0; expected the edge of a square in degrees")
-        if (self.first is None) != (self.last is None):
-            raise InputError("--first and --last go together: they are the months of the calendar")

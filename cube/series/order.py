@@ -46,11 +46,13 @@ def in_order(
     *,
     sorts: bool,
     keeps: Literal["refuse", "first", "mean"],
+    is_wide: bool = False,
 ) -> Order:
     """Order the rows of a table; `key` numbers the series, `names` are those of the keys.
 
-    Raises `InputError` for a series whose dates do not rise, unless `sorts`, and for a date that a
-    series has twice, if `keeps` is `refuse`.
+    Rows of a wide table (`is_wide`) are series, which no `keeps` puts together. Raises `InputError`
+    for a series whose dates do not rise, unless `sorts`, and for a date that a series has twice, if
+    `keeps` is `refuse`.
     """
     first = np.full(len(names), len(key))
     np.minimum.at(first, key, np.arange(len(key)))
@@ -77,13 +79,12 @@ def in_order(
         at = int(np.flatnonzero(again)[0])
         before, after = int(order[at - 1]), int(order[at])
         if keeps == "refuse":
-            what = (
-                "is there twice" if (day == day[0]).all() else f"has date {_told(day, after)} twice"
-            )
+            what = "is there twice" if is_wide else f"has date {_told(day, after)} twice"
+            do = "" if is_wide else " say --duplicates first or mean,"
             raise InputError(
                 f"{table.name!r}, {table.at(after)}: series {_name(names, key, after)} {what} (first "
-                f"{table.at(before)}), {int(again.sum()):,} such rows; take them out, say "
-                "--duplicates first or mean, or name the column of the year with --year"
+                f"{table.at(before)}), {int(again.sum()):,} such rows; take them out,{do} "
+                "or name the column of the year with --year"
             )
         notes.append(f"{int(again.sum()):,} rows repeat a date of their series: {keeps} taken")
         if keeps == "first":

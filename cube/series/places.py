@@ -7,13 +7,11 @@ import pyarrow as pa
 import shapely
 from jaxtyping import Float64, Int64, Shaped
 from pyproj import CRS, Transformer
-from pyproj.exceptions import CRSError
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
+from cube.blocks import spatial_blocks
 from cube.errors import InputError
-from cube.sample import spatial_blocks
+from cube.grid import parse_crs
+from cube.series.linked import linked
 from cube.series.table import Table
 
 GROUP_DISTANCE = 1000.0
@@ -26,8 +24,14 @@ _FEWEST_BLOCKS = 5
 """Blocks there should be, so that one may be held out and the others still be a country."""
 
 _SMALLEST_BLOCK = 1 / 128
-_LARGEST_SHARE = 0.2
-"""Share of all series that one group may hold before the distance is taken for too long."""
+_LARGEST_SHARE, _LONGEST_CHAIN = 0.2, 5000.0
+"""Share of all series, and metres from end to end, up to which a chain of places is one site."""
+
+_SAME_PLACE = 1e-4
+"""Degrees (10 m) that rows of one series may differ by: the same place, written by two programs."""
+
+_FAR = 2_000_000.0
+"""Metres from the middle beyond which distances across the projection are percents too long."""
 
 
 def places_of(
@@ -43,13 +47,7 @@ def places_of(
     else:
         x, y = _middles(table, columns[0], rows)
     if crs is not None:
-        try:
-            transformer = Transformer.from_crs(
-                CRS.from_user_input(crs), "EPSG:4326", always_xy=True
-            )
-        except CRSError as error:
-            raise InputError(f"--crs {crs!r} does not exist; expected e.g. EPSG:32633") from error
-        x, y = transformer.transform(x, y)
+        x, y = Transformer.from_crs(_flat(crs), "EPSG:4326", always_xy=True).transform(x, y)
     is_lost = ~(np.isfinite(x) & np.isfinite(y)) | (np.abs(x) > 180) | (np.abs(y) > 90)
     if is_lost.any():
         row = int(rows[np.flatnonzero(is_lost)[0]])
@@ -61,12 +59,41 @@ def places_of(
     return np.asarray(x, np.float64), np.asarray(y, np.float64)
 
 
+def _flat(crs: str) -> CRS:
+    """Return a CRS of two axes on the ground; raises `InputError` for any other."""
+    found: CRS = parse_crs(crs).proj
+    if len(found.axis_info) != 2 or not (found.is_geographic or found.is_projected):
+        raise InputError(
+            f"--crs {crs!r} is {found.name[:60]!r}, which has no x and y on the ground; expected "
+            "e.g. EPSG:32633"
+        )
+    return found
+
+
+def same_place(crs: str | None) -> float:
+    """Return how far rows of one place may differ, in units of the CRS (None: degrees).
+
+    Raises `InputError` for a CRS that has no x and y on the ground.
+    """
+    if crs is None:
+        return _SAME_PLACE
+    found = _flat(crs)
+    if found.is_geographic:
+        return _SAME_PLACE
+    return _SAME_PLACE * 1e5 / found.axis_info[0].unit_conversion_factor
+
+
 def _middles(
     table: Table, column: str, rows: Int64[np.ndarray, " series"]
 ) -> tuple[np.ndarray, np.ndarray]:
     values = table.data[column].take(pa.array(rows))
     is_bytes = pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)
     texts = values.to_pylist()
+    if not is_bytes and any(not isinstance(text, str | None) for text in texts):
+        raise InputError(
+            f"{table.name!r}: column {column!r} holds {values.type}, no shapes; expected WKT, WKB "
+            "or GeoJSON"
+        )
     if is_bytes:
         shapes = shapely.from_wkb(texts, on_invalid="ignore")
     elif any(text and text.lstrip().startswith("{") for text in texts):
@@ -93,36 +120,53 @@ def local_metres(
     return np.column_stack(transformer.transform(lon, lat)), crs  # (series, east north)
 
 
+def far_note(place: Float64[np.ndarray, "series 2"]) -> str | None:
+    """Return what is said of places too far from the middle for `local_metres`; None if none is."""
+    away = float(np.hypot(*place.T).max())
+    if away <= _FAR:
+        return None
+    angle = away / 6_371_000
+    longer = angle / max(np.sin(angle), 1e-9) - 1
+    return (
+        f"WARNING: places lie up to {away / 1000:,.0f} km from their middle, where distances are "
+        f"taken up to {min(longer, 10):.0%} too long; train on the continents one by one, or name "
+        "the fields or stands with --group"
+    )
+
+
 def groups_of(
     place: Float64[np.ndarray, "series 2"], distance: float | None
-) -> tuple[Int64[np.ndarray, " series"], float]:
-    """Return a number for each series, equal where a chain of places links two, and its distance.
+) -> tuple[Int64[np.ndarray, " series"], float, str | None]:
+    """Return a number for each series, equal where a chain of places links two, its distance, and
+    what was cut.
 
-    A link is `distance` metres or shorter. None takes `GROUP_DISTANCE`, and halves it while one
-    chain would hold more than a fifth of all series, down to 1 m: dense samples would else be one
-    group.
+    A link is `distance` metres or shorter. None takes `GROUP_DISTANCE`, and cuts a chain that holds
+    more than a fifth of all series and is longer than 5 km into squares of that edge: places as
+    dense as a carpet would else be one group, and a site must stay one.
     """
     if distance is not None:
-        return _linked(place, distance), distance
-    distance = GROUP_DISTANCE
-    while True:
-        found = _linked(place, distance)
-        if distance <= 1 or np.bincount(found).max() <= max(_LARGEST_SHARE * len(place), 1):
-            return found, distance
-        distance /= 2
-
-
-def _linked(
-    place: Float64[np.ndarray, "series 2"], distance: float
-) -> Int64[np.ndarray, " series"]:
-    # places written twice may differ in the last digit of a degree
-    places, which = np.unique(np.rint(place * 10), axis=0, return_inverse=True)
-    pairs = cKDTree(places).query_pairs(distance * 10, output_type="ndarray")
-    graph = coo_array(
-        (np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(places),) * 2
+        return linked(place, distance), distance, None
+    found = linked(place, GROUP_DISTANCE)
+    sizes = np.bincount(found)
+    cut = [
+        int(number)
+        for number in np.flatnonzero(sizes > max(_LARGEST_SHARE * len(place), 1))
+        if np.hypot(*np.ptp(place[found == number], axis=0)) > _LONGEST_CHAIN
+    ]
+    if not cut:
+        return found, GROUP_DISTANCE, None
+    is_cut = np.isin(found, cut)
+    square = np.floor(place / GROUP_DISTANCE).astype(np.int64)
+    square[~is_cut] = 0
+    keys = np.column_stack([found, square])  # (series, number east north)
+    number = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+    note = (
+        f"WARNING: {int(is_cut.sum()):,} series are one chain of places, each within "
+        f"{GROUP_DISTANCE:g} m of the next; it was cut into squares of {GROUP_DISTANCE:g} m, so "
+        "neighbours across an edge may be on both sides of a split. Name the fields or stands with "
+        "--group, or say --group-distance"
     )
-    number = connected_components(graph, directed=False)[1]
-    return np.asarray(number[which.ravel()], np.int64)
+    return np.asarray(number, np.int64), GROUP_DISTANCE, note
 
 
 def blocks_of(

@@ -16,18 +16,16 @@ from cube.series.columns import (
     recognise_series,
     value_columns,
 )
+from cube.series.counting import counts_rows
 from cube.series.dates import days_of
 from cube.series.names import known_band
 from cube.series.observations import Observations, joined
 from cube.series.options import SeriesOptions
 from cube.series.order import in_order
-from cube.series.places import places_of
+from cube.series.places import places_of, same_place
 from cube.series.steps import step_days
 from cube.series.table import Table, read_table, table_header
 from cube.series.values import physical
-
-_SAME_PLACE = 1e-4
-"""Degrees (10 m) that rows of one series may differ by: the same place, written by two programs."""
 
 
 def is_series_table(path: Path, options: SeriesOptions) -> bool:
@@ -43,6 +41,10 @@ def read_series(paths: Sequence[Path], options: SeriesOptions) -> Observations:
     """
     tables = joined([_read(path, options) for path in paths])
     if tables.label is not None and options.needs_labels:
+        if len(paths) > 1:
+            files = ", ".join(path.name for path in paths)[:80]
+            different = sorted(set(tables.label.tolist()))
+            refuse_unlike(different, options.label or "label", file=files)
         refuse_few_or_many(tables.label, file=paths[0].name)
     return _with_data(tables, paths[0].name)
 
@@ -79,6 +81,8 @@ def _long(table: Table, columns: SeriesColumns, options: SeriesOptions) -> Obser
     order = in_order(table, key, name, day, sorts=options.sorts, keeps=options.duplicates)
     row, series = order.row, order.series
     varying = [n for n in possible if _varies(table.numbers(n)[row], series)]
+    counting = [n for n in varying if counts_rows(table.numbers(n))]
+    varying = [n for n in varying if n not in counting]
     by_band = certain | {n: n for n in varying}
     if not by_band:
         raise InputError(
@@ -93,6 +97,9 @@ def _long(table: Table, columns: SeriesColumns, options: SeriesOptions) -> Obser
         value, series, row, day = order.averaged(value, day)
     else:
         day = day[row]
+    if counting:
+        named = ", ".join(repr(name[:40]) for name in counting)
+        notes = (*notes, f"{named} numbers the rows, and was left out (--bands takes it)")
     used = {*columns.as_text, *columns.place, *by_band.values()}
     return _observations(
         table,
@@ -115,7 +122,7 @@ def _wide(table: Table, columns: SeriesColumns, options: SeriesOptions) -> Obser
     rows = np.arange(table.data.num_rows)
     steps = wide.steps
     key, name = _keys(table, columns)
-    order = in_order(table, key, name, rows * 0, sorts=False, keeps="refuse")
+    order = in_order(table, key, name, rows * 0, sorts=False, keeps="refuse", is_wide=True)
     days = step_days(table, columns, options)[order.row]  # (series, step)
     raw = np.stack(
         [
@@ -189,7 +196,7 @@ def _observations(
     if columns.place:
         lon, lat = places_of(table, columns.place, begins, options.crs)
         if len(columns.place) == 2:
-            slack = _SAME_PLACE if options.crs is None else _SAME_PLACE * 1e5
+            slack = same_place(options.crs)
             for name in columns.place:
                 numbers = table.numbers(name)[rows]
                 near = np.abs(numbers - numbers[first][series]) <= slack

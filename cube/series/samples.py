@@ -8,7 +8,7 @@ import xarray as xr
 
 from cube.series.align import AlignedSeries
 from cube.series.options import SeriesOptions
-from cube.series.places import blocks_of, groups_of, local_metres
+from cube.series.places import blocks_of, far_note, groups_of, local_metres
 from cube.zarrstore import SCHEMA
 
 _CROWDED = 1 / 3
@@ -58,16 +58,20 @@ def series_dataset(aligned: AlignedSeries, options: SeriesOptions) -> SeriesSamp
         }
         notes.append(f"blocks are squares of {edge:g} degrees (--block-degrees)")
         if group is None:
-            number, distance = groups_of(place, options.group_distance)
+            number, distance, cut = groups_of(place, options.group_distance)
             group = np.array([f"place {n}" for n in number.tolist()])
             notes.append(f"places within {distance:g} m of each other are one group")
+            notes += [note for note in (cut, far_note(place)) if note is not None]
     else:
         notes.append("there are no places: neighbours cannot be kept on one side of a split")
     if group is None:
         group = np.array([f"series {n}" for n in range(len(series))])
     largest = np.unique(group, return_counts=True)[1].max() / len(group)
     if largest > _CROWDED:
-        notes.append(f"one group holds {largest:.0%} of the series; is it the label unit?")
+        notes.append(
+            f"WARNING: one group holds {largest:.0%} of the series, too many for a split by groups; "
+            "is it the label unit? Name that with --group, or say --group-distance"
+        )
     variables["group"] = ("sample", group, {"long_name": "field, stand or place of the series"})
     variables["block"] = ("sample", group if block is None else block)
     if series.region is not None:

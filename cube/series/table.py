@@ -75,6 +75,8 @@ class Table:
             return np.full(len(values), np.nan)
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
             self._refuse_words(column, values)
+            trimmed = pc.utf8_trim_whitespace(values)
+            values = pc.if_else(pc.equal(trimmed, ""), None, trimmed)
         try:
             as_float = values.cast(pa.float64(), safe=False)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -97,7 +99,7 @@ class Table:
     def _refuse_words(self, column: str, values: pa.ChunkedArray) -> None:
         for row, text in enumerate(values.to_pylist()):
             try:
-                float(text or "nan")
+                float((text or "").strip() or "nan")
             except ValueError:
                 raise InputError(
                     f"{self.name!r}, {self.at(row)}: column {column!r} holds {text[:_SHOWN]!r}, no "
@@ -166,6 +168,8 @@ def _is_parquet(path: Path) -> bool:
 def _open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
     try:
         return pyarrow.parquet.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path.name!r} does not exist") from error
     except (pa.ArrowException, OSError) as error:
         size = path.stat().st_size
         raise InputError(
@@ -203,7 +207,13 @@ def _decoded(content: bytes, path: Path, *, is_whole: bool = True) -> tuple[str,
     """Return the text of a file, and what is said of its encoding."""
     for mark, name in _MARKS.items():
         if content.startswith(mark):
-            return content.decode(name, errors="strict" if is_whole else "ignore"), ()
+            try:
+                return content.decode(name, errors="strict" if is_whole else "ignore"), ()
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{path.name!r} begins as {name.removesuffix('-sig').upper()}, but byte "
+                    f"{error.start:,} is none of it; export it again"
+                ) from error
     if b"\0" in content:
         raise InputError(
             f"{path.name!r} holds zero bytes, so it is no text; expected CSV or Parquet"

@@ -55,7 +55,10 @@ def physical(
         for at, band in enumerate(bands)
         if band in ("NDVI", "EVI") and (count := int((values[:, at] == _MODIS_FILL).sum()))
     ]
-    return values.astype(np.float32), tuple(notes)
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    _refuse_infinite(single, bands, where)  # what is too large for the samples
+    return single, tuple(notes)
 
 
 def _refuse_infinite(values: np.ndarray, bands: Sequence[str], where: Callable[[int], str]) -> None:
@@ -63,7 +66,7 @@ def _refuse_infinite(values: np.ndarray, bands: Sequence[str], where: Callable[[
         row, at = (int(index) for index in np.argwhere(bad)[0])
         raise InputError(
             f"{where(row)}: {bands[at]} is {values[row, at]}; {int(bad.sum()):,} values are "
-            "infinite, as after a division by 0. Leave these cells empty, or mend them"
+            "infinite or near it, as after a division by 0. Leave these cells empty, or mend them"
         )
 
 

@@ -61,6 +61,7 @@ def wide_columns(
             f"{', '.join(header)[:200]!r}"
         )
     chosen = _chosen(found, bands, file)
+    _refuse_double(header, max(ways, key=lambda way: _size(_matches(header, way))), chosen, file)
     steps = sorted({step for columns in chosen.values() for step in columns})
     for band, columns in chosen.items():
         if lacking := [step for step in steps if step not in columns]:
@@ -103,19 +104,35 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def _matches(header: Sequence[str], way: re.Pattern[str]) -> Found:
     found: Found = {}
     for name in header:
-        match = way.match(name)
-        if match is None:
-            continue
-        parts = match.groupdict()
-        if "date" in parts:
-            day = parse_day(re.sub(r"[_.]", "-", parts["date"]))
-            if day is None:
-                continue
-            step = (day.toordinal() - _EPOCH, day.isoformat())
-        else:
-            step = (int(parts["step"]), parts["step"])
-        found.setdefault(parts["band"], {})[step] = name
+        if (match := _match(name, way)) is not None:
+            found.setdefault(match[0], {})[match[1]] = name
     return {band: columns for band, columns in found.items() if len(columns) >= _FEWEST_STEPS}
+
+
+def _match(name: str, way: re.Pattern[str]) -> tuple[str, Step] | None:
+    """Return the band and the step that a column is named after."""
+    match = way.match(name)
+    if match is None:
+        return None
+    parts = match.groupdict()
+    if "date" not in parts:
+        return parts["band"], (int(parts["step"]), str(int(parts["step"])))
+    day = parse_day(re.sub(r"[_.]", "-", parts["date"]))
+    return None if day is None else (parts["band"], (day.toordinal() - _EPOCH, day.isoformat()))
+
+
+def _refuse_double(header: Sequence[str], way: re.Pattern[str], chosen: Found, file: str) -> None:
+    """Raise `InputError` for two columns of one band and step, as `NDVI_20180914` written twice."""
+    for name in header:
+        match = _match(name, way)
+        if match is None or match[0] not in chosen:
+            continue
+        other = chosen[match[0]][match[1]]
+        if other != name:
+            raise InputError(
+                f"{file!r}: columns {name!r} and {other!r} are both {match[0]} of step "
+                f"{match[1][1]}; take one out"
+            )
 
 
 _EPOCH = 719163

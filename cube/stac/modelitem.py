@@ -1,6 +1,7 @@
 """What is known of a trained classifier in, a STAC item with the machine-learning model extension out."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,7 +48,7 @@ class ModelFacts:
     architecture: str
     """What was trained, e.g. `lstm`."""
     parameters: int
-    """Number of trained values."""
+    """Number of trained values of networks; 0 for the simple models, which have none."""
     code_version: str
     """Version of canopycube that trained it."""
     bands: tuple[str, ...]
@@ -95,7 +96,7 @@ def model_item(facts: ModelFacts) -> dict[str, Any]:
         name=facts.title,
         architecture=facts.architecture,
         tasks=[TaskType.CLASSIFICATION],
-        framework="PyTorch" if "onnx" in facts.assets or "weights" in facts.assets else None,
+        framework="PyTorch" if facts.parameters else "scikit-learn",
         total_parameters=facts.parameters,
         pretrained=True,
         input=[_input(facts, steps, channels)],
@@ -137,10 +138,27 @@ def _output(facts: ModelFacts) -> ModelOutput:
         classes=[
             Classification.create(
                 value=value,
-                name=re.sub(r"[^0-9A-Za-z_-]+", "_", name),
+                name=short,
                 description=name,
                 color_hint=colour.removeprefix("#"),
             )
-            for value, (name, colour) in enumerate(facts.classes.items(), start=1)
+            for value, ((name, colour), short) in enumerate(
+                zip(facts.classes.items(), _short_names(tuple(facts.classes)), strict=True), start=1
+            )
         ],
     )
+
+
+def _short_names(names: tuple[str, ...]) -> list[str]:
+    """Return names as the classification extension takes them: ASCII letters, digits, - and _.
+
+    Letters lose their accents; a name without any, or that another has, gets its number.
+    """
+    short = []
+    for value, name in enumerate(names, start=1):
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+        found = re.sub(r"[^0-9A-Za-z_-]+", "_", plain).strip("_")
+        if not found:
+            found = f"class_{value}"
+        short.append(f"{found}_{value}" if found in short else found)
+    return short

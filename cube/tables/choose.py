@@ -10,9 +10,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Int64, Shaped
 
+from cube.blocks import spatial_blocks
 from cube.errors import InputError
 from cube.periods import Period
-from cube.sample import SampleOptions, refuse_too_few, spatial_blocks, thinned
+from cube.sample import SampleOptions, refuse_too_few, thinned
 from cube.samplestore import open_samples
 
 
@@ -33,6 +34,12 @@ class SampleChoice:
     options: SampleOptions = field(default_factory=SampleOptions)
     """How many samples are taken, and how large blocks are."""
 
+    def __post_init__(self) -> None:
+        if blank := [label for label, name in self.classes.items() if not name.strip()]:
+            raise InputError(
+                f"reference classes give {blank[0]!r} a blank name; to leave it out name it in drop"
+            )
+
 
 def classes_of(choice: SampleChoice) -> tuple[str, ...]:
     """Return the classes that will be trained on, sorted.
@@ -42,26 +49,30 @@ def classes_of(choice: SampleChoice) -> tuple[str, ...]:
     """
     stored = open_samples(choice.path)
     _refuse_other(stored, choice)
-    label = _renamed(stored["label"].values, choice)
-    return tuple(sorted({name for name in label.tolist() if name}))
+    names = _renamed(_classes_stored(stored), choice)
+    return tuple(sorted({name for name in names.tolist() if name}))
 
 
 def choose_samples(choice: SampleChoice) -> xr.Dataset:
     """Return the chosen samples as `cube.sample.draw_samples` returns those of a cube.
 
-    Order, values and groups stay as stored; blocks are made anew. What is left out is added to
+    Order, values and groups stay as stored; blocks are made anew where samples lie on a grid. What is left out is added to
     `attrs["canopycube"]["dropped"]`. Raises `InputError` as `classes_of`, and if no sample or only
     one class is left.
     """
     stored = open_samples(choice.path)
     _refuse_other(stored, choice)
     options = choice.options
-    label = _renamed(stored["label"].values, choice)
+    if "share" in stored and (choice.classes or choice.drop):
+        stored = _renamed_shares(stored, choice)
+        label = stored["label"].values
+    else:
+        label = _renamed(stored["label"].values, choice)
     is_wanted = label != ""
     is_seen = _clear_periods(stored) >= options.min_clear_months
     is_candidate = is_wanted & is_seen
     blocks = stored["block"].values
-    if "x" in stored:  # series without a grid keep the blocks that they were imported with
+    if "row" in stored:  # series without a grid keep the blocks that they were imported with
         blocks = spatial_blocks(stored["x"].values, stored["y"].values, options.block_size)
     is_chosen = thinned(label, stored["group"].values, is_candidate, options, block=blocks)
     ours = stored.attrs["canopycube"]
@@ -83,29 +94,36 @@ def choose_samples(choice: SampleChoice) -> xr.Dataset:
         label=("sample", label[is_chosen], stored["label"].attrs),
         block=("sample", blocks[is_chosen]),
     )
-    if "share" in chosen and (choice.classes or choice.drop):
-        chosen = _renamed_shares(chosen, choice)
     return chosen.assign_attrs(canopycube=attributes)
 
 
-def _renamed_shares(chosen: xr.Dataset, choice: SampleChoice) -> xr.Dataset:
+def _classes_stored(stored: xr.Dataset) -> Shaped[np.ndarray, " class"]:
+    """Return the classes of samples; in mixed plots one may be nowhere the largest."""
+    return np.unique((stored["class"] if "share" in stored else stored["label"]).values)
+
+
+def _renamed_shares(stored: xr.Dataset, choice: SampleChoice) -> xr.Dataset:
     """Return samples of mixed plots with the shares of the classes that are trained.
 
     Shares of merged classes add up, those of classes left out go, and the rest is brought back to a
-    sum of 1; the label is the largest one.
+    sum of 1; the label is the largest one, "" where nothing is left.
     """
-    stored = chosen["class"].values
-    names = _renamed(stored, choice)
+    names = _renamed(stored["class"].values, choice)
     kept = np.unique(names[names != ""])
-    shares = chosen["share"].transpose("sample", "class").values
-    summed = np.stack([shares[:, names == name].sum(axis=1) for name in kept], axis=1)
+    shares = stored["share"].transpose("sample", "class").values
+    summed = np.zeros((len(shares), len(kept)))  # (sample, class)
+    for at, name in enumerate(kept.tolist()):
+        summed[:, at] = shares[:, names == name].sum(axis=1)
     total = summed.sum(axis=1, keepdims=True)
     share = (summed / np.where(total > 0, total, 1)).astype(np.float32)  # (sample, class)
+    label = np.full(len(shares), "", dtype=names.dtype)
+    if len(kept):
+        label = np.where(total[:, 0] > 0, kept[share.argmax(axis=1)], "")
     return (
-        chosen.drop_dims("class")
+        stored.drop_dims("class")
         .assign(
-            label=("sample", kept[share.argmax(axis=1)], chosen["label"].attrs),
-            share=(("sample", "class"), share, chosen["share"].attrs),
+            label=("sample", label, stored["label"].attrs),
+            share=(("sample", "class"), share, stored["share"].attrs),
         )
         .assign_coords({"class": kept})
     )
@@ -137,7 +155,7 @@ def _refuse_other(stored: xr.Dataset, choice: SampleChoice) -> None:
             f"{_difference(ours['periods'], wanted)}; set months as they are in the samples, or "
             "import the tables again with --first and --last"
         )
-    found = set(stored["label"].values.tolist())
+    found = set(_classes_stored(stored).tolist())
     if unknown := sorted({*choice.classes, *choice.drop} - found):
         raise InputError(
             f"reference classes or drop name {unknown[0]!r}, a class that samples {name!r} do not "

@@ -65,6 +65,8 @@ class Audited:
     """Bands and columns that the network will see; None is all but AOT, WVP, B01 and B09."""
     outside: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Labels that gave no sample, by reason."""
+    contested: int = 0
+    """Cells that gave no sample, for labels of several classes claimed them."""
 
     def __post_init__(self) -> None:
         count, steps = self.values.shape[:2]
@@ -91,14 +93,13 @@ class Audited:
     def of(cls, samples: Samples, **more: Any) -> "Audited":
         """Return samples with what else is known of them (any other field of this class)."""
         return cls(
-            values=samples.reflectance,
             bands=samples.bands,
             label=samples.label,
             classes=samples.classes,
             group=samples.group,
             block=samples.block,
             periods=samples.periods,
-            **({"place": samples.place} | more),
+            **({"values": samples.reflectance, "place": samples.place} | more),
         )
 
     def __len__(self) -> int:

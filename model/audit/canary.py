@@ -11,9 +11,15 @@ from model.audit.robust import median_known, spread_known
 from model.split import Folds
 
 MOST_SAMPLES = 20_000
-"""Samples that are looked at, whole groups of them: distances grow with the square."""
+"""Samples that are looked at: distances grow with the square."""
 
 SIGMAS = 3.0
+
+_FEWEST_OF_GROUP = 4
+"""Samples of a group that stay in at least (of fewer all): one alone cannot be recognised."""
+
+_FEWEST_LABELS = 5
+"""Labels that are shuffled at least, so that few groups are enough to tell."""
 
 _PERMUTATIONS = 100
 _ROWS_AT_ONCE = 1024
@@ -29,12 +35,12 @@ _FARTHEST = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class Canary:
-    """What a nearest neighbour scores when labels are shuffled between groups."""
+    """What a nearest neighbour scores when as many groups have each label, at random."""
 
     accuracy: float
     """Mean over the permutations."""
     majority: float
-    """Share of the most frequent class among what is held out, mean over the permutations."""
+    """Share of the most frequent label among what is held out, mean over the permutations."""
     sigma: float
     """Standard deviation of one permutation's share: binomial over the effective number of groups,
     which is how many equal ones would vary as much."""
@@ -65,8 +71,8 @@ def find_leaks(audited: Audited) -> list[Finding]:
             Finding(
                 code="split-canary",
                 severity="severe" if is_believed else "note",
-                what=f"the {split.split} split: with labels shuffled between groups a nearest "
-                f"neighbour still scores {canary.accuracy:.3f} where the majority has "
+                what=f"the {split.split} split: with balanced labels shuffled between groups a "
+                f"nearest neighbour still scores {canary.accuracy:.3f} where the majority has "
                 f"{canary.majority:.3f} ({canary.sigmas:.1f} sigma over {canary.groups:.0f} "
                 "groups), so it recognises places",
                 count=len(canary.recognised),
@@ -84,27 +90,40 @@ def canaries(audited: Audited) -> list[Canary | None]:
     """Return the canary of every split; None where too little is held out to say.
 
     With labels shuffled between groups nothing but the group itself, or a place that both sides
-    share, tells a label. The model is the nearest neighbour over the dates that two sequences
+    share, tells a label. As many groups have each label, whatever the classes: of a frequent class
+    the majority scores so much that nothing could beat it. The model is the nearest neighbour over the dates that two sequences
     share, each value in standard deviations within groups: a metric that is made to recognise
-    groups, for a network learns one, too. Of more than `MOST_SAMPLES` samples, groups are drawn at
-    random until there are so many.
+    groups, for a network learns one, too. Of more than `MOST_SAMPLES` samples large groups are
+    thinned at random, and only where that is not enough groups are left out.
     """
     if not audited.folds or not len(audited):
         return [None] * len(audited.folds)
-    chosen = _whole_groups(audited.group)
+    chosen = thinned(audited.group, MOST_SAMPLES)
     nearest = nearest_in_training(_laid_out(audited.take(chosen)), audited.folds, chosen)
     return [_canary(audited, chosen, one) for one in nearest]
 
 
-def _whole_groups(group: Int64[np.ndarray, "sample"]) -> Int64[np.ndarray, "chosen"]:
-    if len(group) <= MOST_SAMPLES:
+def thinned(group: Int64[np.ndarray, "sample"], most: int) -> Int64[np.ndarray, "chosen"]:
+    """Return at most `most` samples of as many groups as can be, rising.
+
+    Each group keeps as many samples, drawn at random, as leave room for all groups, four at least;
+    if that is still too many, groups are drawn at random.
+    """
+    if len(group) <= most:
         return np.arange(len(group), dtype=np.int64)
+    random = np.random.default_rng(0)
     _, member, size = np.unique(group, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(0).permutation(len(size))
-    taken = order[np.cumsum(size[order]) <= MOST_SAMPLES]
-    if not len(taken):  # a single group is larger than all that is looked at
-        taken = order[:1]
-    return np.flatnonzero(np.isin(member, taken)).astype(np.int64)
+    order = np.lexsort((random.random(len(group)), member))
+    rank = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
+    ordered = np.sort(size)
+    below = np.concatenate([[0], np.cumsum(ordered)[:-1]])  # samples of all smaller groups
+    limit = (most - below) // np.arange(len(size), 0, -1)  # what is left for each of the others
+    full = np.flatnonzero(ordered > limit)
+    kept = max(int(limit[full[0]]), _FEWEST_OF_GROUP)
+    drawn = random.permutation(len(size))
+    drawn = drawn[np.cumsum(np.minimum(size[drawn], kept)) <= most]
+    is_kept = (rank < kept) & np.isin(member[order], drawn)
+    return np.sort(order[is_kept]).astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -224,7 +243,8 @@ def _canary(
     effective = float(size.sum() ** 2 / (size.astype(float) ** 2).sum())
     if effective < 2:
         return None
-    label_of_group = _majority_label(audited.label[chosen], member, len(groups))
+    labels = max(len(audited.classes), _FEWEST_LABELS)
+    label_of_group = np.arange(len(groups)) % labels
     random = np.random.default_rng(0)
     hits, majorities = [], []
     for _ in range(_PERMUTATIONS):
@@ -240,11 +260,3 @@ def _canary(
         groups=effective,
         recognised=rows_of(recognised),
     )
-
-
-def _majority_label(
-    label: Int64[np.ndarray, "sample"], member: Int64[np.ndarray, "sample"], groups: int
-) -> Int64[np.ndarray, "group"]:
-    table = np.zeros((groups, int(label.max()) + 1), np.int64)
-    np.add.at(table, (member, label), 1)
-    return np.asarray(table.argmax(axis=1), np.int64)

@@ -23,10 +23,13 @@ def find_duplicates(audited: Audited) -> list[Finding]:
         for code, unit, what in (
             ("same-pixel", pixel, "of pixels that training has, too"),
             ("identical-series", series, "whose series training has, too, to the last bit"),
-            ("group-on-both-sides", _unit_of(audited, split), "whose group or block also trains"),
+            ("group-on-both-sides", units_of(audited, split), "whose group or block also trains"),
         ):
-            is_shared = None if unit is None else shared(unit, split)
-            if is_shared is None or not is_shared.any():
+            is_shared = np.zeros(len(audited), bool)
+            for numbers in unit if isinstance(unit, tuple) else (unit,):
+                if numbers is not None:
+                    is_shared |= shared(numbers, split)
+            if not is_shared.any():
                 continue
             found.append(
                 Finding(
@@ -77,11 +80,16 @@ def shared(unit: Int64[np.ndarray, "sample"], split: Folds) -> np.ndarray:
     return found
 
 
-def _unit_of(audited: Audited, split: Folds) -> Int64[np.ndarray, "sample"] | None:
-    """Return what the split must not cut; None where it says nothing of it."""
-    if split.split == "block":
-        return audited.block
-    return audited.group if split.split in ("grouped", "knndm") else None
+def units_of(audited: Audited, split: Folds) -> tuple[Int64[np.ndarray, "sample"], ...]:
+    """Return what must not train while part of it is held out: groups, and blocks of their split.
+
+    The random split cuts both, and that by year has all places on both sides.
+    """
+    if split.split in ("random", "year"):
+        return ()
+    if split.split == "block" and audited.block is not None:
+        return audited.group, audited.block
+    return (audited.group,)
 
 
 def _contradictions(

@@ -25,6 +25,7 @@ def find_labels(audited: Audited) -> list[Finding]:
     """Return findings of labels: outside, empty, far from their class, of too few groups, mixed."""
     return [
         *_outside(audited),
+        *_contested(audited),
         *_empty(audited),
         *_far(audited),
         *_few_groups(audited),
@@ -45,6 +46,22 @@ def _outside(audited: Audited) -> list[Finding]:
             count=count,
             rows=(),
             advice="See whether the labels' coordinates, their CRS and the area are right",
+        )
+    ]
+
+
+def _contested(audited: Audited) -> list[Finding]:
+    if not audited.contested:
+        return []
+    return [
+        Finding(
+            code="label-conflict",
+            severity="warning",
+            what=f"{audited.contested:,} cells gave no sample, for labels of different classes "
+            "claimed them",
+            count=audited.contested,
+            rows=(),
+            advice="See whether shapes overlap, or the CRS or a column is wrong",
         )
     ]
 
@@ -152,23 +169,26 @@ def _mixed_groups(audited: Audited) -> list[Finding]:
 
 
 def _groups_too_fine(audited: Audited) -> list[Finding]:
-    """Find samples that are groups of their own although most have a neighbour of their class."""
-    if audited.place is None or len(np.unique(audited.group)) < len(audited):
+    """Find groups of a single sample, where most groups are that beside another of their class."""
+    if audited.place is None:
         return []
+    _, member, size = np.unique(audited.group, return_inverse=True, return_counts=True)
     known = np.flatnonzero(np.isfinite(audited.place).all(axis=1))
     if len(known) < 2:
         return []
     away, other = cKDTree(audited.place[known]).query(audited.place[known], k=2)
     is_near = (away[:, 1] > 0) & (away[:, 1] <= _NEIGHBOUR)
     is_near &= audited.label[known] == audited.label[known[other[:, 1]]]
-    if 2 * is_near.sum() <= len(audited):
+    is_near &= size[member[known]] == 1
+    if 2 * is_near.sum() <= len(size):
         return []
     return [
         Finding(
             code="groups-too-fine",
             severity="severe",
-            what=f"every sample is a group of its own, and {int(is_near.sum()):,} have one of their "
-            f"class within {_NEIGHBOUR:g} m: the grouped split is a random one",
+            what=f"{int((size == 1).sum()):,} of {len(size):,} groups have a single sample, and "
+            f"{int(is_near.sum()):,} of these have one of their class within {_NEIGHBOUR:g} m: the "
+            "grouped split is much like a random one",
             count=int(is_near.sum()),
             rows=rows_of(known[is_near]),
             advice="Give the point, polygon or stand as group, or believe the block split only",

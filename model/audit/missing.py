@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from model.features import BANDS
+
 FILLS = (-32768.0, -9999.0, -999.0, 65535.0)
 """What products and exports write where they have nothing."""
 
@@ -12,9 +14,15 @@ SCALES = (1.0, 1e-3, 1e-4)
 """Physical value of one count: of what is not scaled, of AOT and water vapour, of reflectance."""
 
 _LARGEST_REAL = 3.0
-"""No band, scaled, reaches beyond it, so that every fill value there is one."""
+"""No band of Sentinel-2, scaled, reaches beyond it, so that every fill value there is one."""
+
+_BEYOND_ALL = 10.0
+"""How many times as large as all other values a band's fill value is that one occurrence shows:
+what other sensors measure (decibels, indices as counts) may well be -9.999 or -999."""
 
 _STEP = 1e-4
+"""Reflectance of one count; in other bands steps are as large as the fill value's scale."""
+
 _PEAK = 5.0
 """How many times as frequent as its neighbours a value must be that could be real."""
 
@@ -28,33 +36,57 @@ def is_fill(
     """Say which values stand for "missing".
 
     A fill value such as -999, as it is or scaled to reflectance (-0.0999), counts where it could
-    not be real or is far more frequent than the values beside it; a step counts where every one of
-    three bands or more is 0, which is a product's own nodata.
+    not be real (in a band of Sentinel-2 beyond 3, in others beyond ten times all other values) or is
+    far more frequent than the values beside it; a step counts where every one of
+    three bands or more is 0, which is a product's own nodata. Infinity is never a value.
     """
-    found = np.zeros(values.shape, bool)
-    for at in range(len(bands)):
-        found[..., at] = _fill_of_band(values[..., at])
+    found: np.ndarray = np.isinf(values)
+    for at, band in enumerate(bands):
+        found[..., at] |= _fill_of_band(values[..., at], is_own=band in BANDS)
     if len(bands) >= 3:
         is_zero = (values == 0) | found
         found |= (is_zero.all(axis=2) & (values == 0).any(axis=2))[..., np.newaxis]
     return found
 
 
-def _fill_of_band(values: Float32[np.ndarray, "sample time"]) -> Bool[np.ndarray, "sample time"]:
+def _fill_of_band(
+    values: Float32[np.ndarray, "sample time"], *, is_own: bool
+) -> Bool[np.ndarray, "sample time"]:
+    """Say where a band holds fill; `is_own` is whether it is one of Sentinel-2."""
     found = np.zeros(values.shape, bool)
+    largest = _LARGEST_REAL if is_own else _BEYOND_ALL * _largest_of_others(values)
     for scale in SCALES:
         for fill in FILLS:
             value = fill * scale
-            is_it = np.abs(values - np.float32(value)) <= max(1e-6, abs(value) * 1e-6)
+            is_it = _equals(values, value)
             if not is_it.any():
                 continue
-            if abs(value) > _LARGEST_REAL or _is_peak(values, value, int(is_it.sum())):
+            step = _STEP if is_own else scale
+            if abs(value) > largest or _is_peak(values, value, int(is_it.sum()), step):
                 found |= is_it
     return found
 
 
-def _is_peak(values: Float32[np.ndarray, "sample time"], value: float, count: int) -> bool:
-    """Say whether a value that could be real is far more frequent than those next to it."""
+def _equals(
+    values: Float32[np.ndarray, "sample time"], value: float
+) -> Bool[np.ndarray, "sample time"]:
+    near: np.ndarray = np.abs(values - np.float32(value)) <= max(1e-6, abs(value) * 1e-6)
+    return near
+
+
+def _largest_of_others(values: Float32[np.ndarray, "sample time"]) -> float:
+    """Return the largest size of what is no fill value, 0 where there is nothing else."""
+    is_other = np.isfinite(values)
+    for scale in SCALES:
+        for fill in FILLS:
+            is_other &= ~_equals(values, fill * scale)
+    return float(np.abs(values[is_other]).max(initial=0))
+
+
+def _is_peak(
+    values: Float32[np.ndarray, "sample time"], value: float, count: int, step: float
+) -> bool:
+    """Say whether a value that could be real is far more frequent than those some steps beside."""
     away = np.abs(values - np.float32(value))
-    beside = ((away > _STEP / 2) & (away < 10.5 * _STEP)).sum() / 20
+    beside = ((away > step / 2) & (away < 10.5 * step)).sum() / 20
     return bool(count >= max(_FEWEST, _PEAK * beside))

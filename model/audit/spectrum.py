@@ -23,6 +23,10 @@ _MOSTLY = 0.8
 
 _FEWEST_STEPS = 30
 
+_CLEARLY = 1.25
+"""Ratio of the wrong over the right band from which one pair in single months is severe: yellowing
+leaves and soil between them bring bands near each other, swapped ones lie as far apart as ever."""
+
 
 def find_bands(audited: Audited) -> list[Finding]:
     """Return findings of swapped, constant and empty bands."""
@@ -41,6 +45,8 @@ def _swapped(audited: Audited) -> list[Finding]:
             places.append((name, part))
     constant = set(_without_change(audited)[1])
     wrong: dict[str, list[str]] = {}
+    pairs_in: dict[str, int] = {}
+    is_clear = False
     is_wrong = np.zeros(len(audited), bool)
     for name, part in places:
         if part.sum() < _FEWEST_STEPS:
@@ -51,14 +57,20 @@ def _swapped(audited: Audited) -> list[Finding]:
             against = audited.band(low)[part] > audited.band(high)[part]
             if against.mean() > _MOSTLY and "" not in wrong.get(f"{low} > {high}", []):
                 wrong.setdefault(f"{low} > {high}", []).append(name)
+                pairs_in[name] = pairs_in.get(name, 0) + 1
+                ratio = np.median(
+                    audited.band(low)[part] / np.maximum(audited.band(high)[part], 1e-4)
+                )
+                is_clear |= bool(ratio > _CLEARLY)
                 is_wrong |= part.any(axis=1)
     if not wrong:
         return []
+    is_grave = is_clear or "" in pairs_in or max(pairs_in.values()) > 1
     told = [pair if "" in where else f"{pair} in {some(where, 3)}" for pair, where in wrong.items()]
     return [
         Finding(
             code="swapped-bands",
-            severity="severe",
+            severity="severe" if is_grave else "warning",
             what=f"green ground contradicts the spectrum of leaves: {'; '.join(told)}",
             count=len({band for pair in wrong for band in pair.split(" > ")}),
             rows=rows_of(is_wrong),

@@ -92,9 +92,10 @@ def find_telling(audited: Audited) -> list[Finding]:
             Finding(
                 code=evidence.code,
                 severity=severity,
-                what=f"{evidence.what} alone tells the class of {told.accuracy:.3f} of held-out "
-                f"groups, the majority has {told.majority:.3f} ({told.sigmas:.1f} sigma)"
-                + (f"; against all others: {some(named)} (0.5 by chance)" if named else ""),
+                what=f"{evidence.what} alone tells "
+                + (f"{some(named)} from all others (0.5 by chance), and " if named else "")
+                + f"the class of {told.accuracy:.3f} of held-out groups, where the majority has "
+                f"{told.majority:.3f} ({told.sigmas:.1f} sigma)",
                 count=int(chosen.sum()) if named else len(audited),
                 rows=rows_of(chosen) if named else (),
                 advice=evidence.advice,

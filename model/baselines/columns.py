@@ -8,9 +8,7 @@ from jaxtyping import Bool, Float32
 from model.errors import ClassifierError
 from model.features import FeatureSet
 from model.samples import Samples
-
-LIMIT = 10.0
-"""Scaled columns end at +-10 standard deviations, as the network's do."""
+from model.scaling import LIMIT, centre_and_scale
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,14 +65,8 @@ class Columns:
         if not scaled:
             return columns
         table = columns.table(samples.reflectance, samples.bands).astype(np.float64)
-        spread = table.std(axis=0)
-        # A constant column says nothing; dividing by rounding noise would make it shout.
-        deviation = np.where(spread > 1e-6, spread, 1.0)
-        return replace(
-            columns,
-            mean=table.mean(axis=0).astype(np.float32),
-            deviation=deviation.astype(np.float32),
-        )
+        mean, deviation = np.array([centre_and_scale(column) for column in table.T], np.float32).T
+        return replace(columns, mean=mean, deviation=deviation)
 
     def table(
         self, reflectance: Float32[np.ndarray, "sample time band"], bands: tuple[str, ...]

@@ -28,7 +28,8 @@ BASELINES = ("lda", "logistic regression", "random forest", "gradient boosting",
 TREES = 100
 """Trees of the random forest."""
 
-_SCALED = ("lda", "logistic regression", "mlp")
+# scikit-learn's trees see no difference below 1e-7, which is all there is in a band of small units
+_SCALED = ("lda", "logistic regression", "random forest", "mlp")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,8 +48,14 @@ class _Rows:
 
 
 def majority_probability(train: Samples, count: int) -> Float32[np.ndarray, "sample class"]:
-    """Give `count` samples the shares of the classes in `train`: the most frequent one wins."""
-    shares = np.bincount(train.label, minlength=len(train.classes)) / len(train)
+    """Give `count` samples the shares of the classes in `train`: the most frequent one wins.
+
+    Raises `SampleError` without samples.
+    """
+    if not len(train):
+        raise SampleError("there is no sample to take the shares of the classes from")
+    _, label, weight = _by_class(train)
+    shares = np.bincount(label, weight, minlength=len(train.classes)) / weight.sum()
     return np.tile(shares.astype(np.float32), (count, 1))  # (sample, class)
 
 

@@ -16,6 +16,7 @@ from scipy.optimize import isotonic_regression
 from model.certainty.space import MOST_PROTOTYPES, Space
 from model.errors import ClassifierError, SampleError
 from model.features import FeatureSet
+from model.split import Folds
 
 INSIDE = 0.93
 """Share of held-out samples that are inside. On a simulated forest the outlier-removed maximum of
@@ -137,20 +138,19 @@ def held_out_dissimilarity(
     *,
     label: Integer[np.ndarray, "sample"],
     group: Integer[np.ndarray, "sample"],
-    fold: Integer[np.ndarray, "sample"],
+    folds: Folds,
     prototypes: int = MOST_PROTOTYPES,
     seed: int = 0,
 ) -> Float32[np.ndarray, "sample"]:
-    """Return each sample's dissimilarity to the samples of other folds.
+    """Return each sample's dissimilarity to the samples that train while it is held out.
 
-    A fold below 0 is never held out: its samples are NaN here and learned from in every fold.
-    For a hidden layer do the same with every fold's own network (`Space.learn` on what it was
+    NaN for what is never held out or not scored. For a hidden layer do the same with every fold's own network (`Space.learn` on what it was
     trained on, `dissimilarity` of what it was not). Raises `SampleError` if nothing is held out.
     """
     found = np.full(len(values), np.nan, np.float32)
-    for index in np.unique(fold[fold >= 0]):
-        held, rest = fold == index, fold != index
-        if not rest.any():
+    for index in range(folds.count):
+        held, rest = folds.held_out(index), folds.trained_on(index)
+        if not rest.size:
             raise SampleError("all samples are in one fold; dissimilarity needs two or more")
         space = Space.learn(
             values[rest], label=label[rest], group=group[rest], prototypes=prototypes, seed=seed

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64, Integer
+from jaxtyping import Bool, Float, Float32, Float64, Integer
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from model.certainty.checked import (
     checked_pair,
+    checked_shares,
     group_numbers,
-    group_weights,
     parts_of_groups,
 )
 from model.errors import ClassifierError
@@ -27,6 +27,9 @@ COLDEST, HOTTEST = 0.05, 20.0
 UNKNOWN = 1e-6
 """A model that gives the true class less even when calibrated has not learned it (perhaps it never
 saw it): no temperature mends that, and log loss would let such samples outvote all others."""
+
+_MOST_UNKNOWN = 0.01
+"""Share of such classes that a sample may have and still be learned from."""
 
 _TINY = 1e-12
 
@@ -90,28 +93,30 @@ def calibrate(
     probability: Float[np.ndarray, "sample class"],
     label: Integer[np.ndarray, "sample"],
     *,
-    group: Integer[np.ndarray, "sample"] | None = None,
+    share: Float[np.ndarray, "share column"] | None = None,
 ) -> Calibration:
     """Find the temperature under which held-out probabilities have the least log loss.
 
     Guo et al. 2017, On calibration of modern neural networks. `probability` must be of samples
     whose groups the model did not learn from. Samples whose true class has less than a millionth
     when calibrated are left out: on blocks of a class that none of the others held, they took the
-    calibration error of a random forest from 0.06 to 0.33 in place of 0.11. With `group` every
-    group weighs the same. One sample without a class is counted along, so that a handful that is
-    all right does not become certainty. Raises `SampleError` for what are no probabilities.
+    calibration error of a random forest from 0.06 to 0.33 in place of 0.11. Samples weigh the
+    same; none is weighted by how common its like is where the map is read. One sample without a
+    class is counted along, so that a handful that is all right does not become certainty.
+
+    `share` are the shares of the classes in mixed plots: the loss is then the one to expect of a
+    class drawn by its share, which is least where probabilities are the shares. Raises
+    `SampleError` for what are no probabilities or shares.
     """
     checked, true = checked_pair(probability, label)
-    weight = np.full(len(true), 1 / len(true))
-    if group is not None:
-        weight = group_weights(group_numbers(group, len(true)))
+    wanted = checked_shares(share, true, checked.shape[1])
     found = Calibration()
-    is_known = _is_known(checked, true, found.temperature)
+    is_known = _is_known(checked, wanted, found.temperature)
     for _ in range(_ROUNDS):
         if not is_known.any():
             return Calibration()
-        found = _least_loss(checked[is_known], true[is_known], weight[is_known])
-        before, is_known = is_known, _is_known(checked, true, found.temperature)
+        found = _least_loss(checked[is_known], wanted[is_known])
+        before, is_known = is_known, _is_known(checked, wanted, found.temperature)
         if np.array_equal(before, is_known):
             break
     return found
@@ -119,27 +124,27 @@ def calibrate(
 
 def _is_known(
     probability: Float64[np.ndarray, "sample class"],
-    true: Int64[np.ndarray, "sample"],
+    wanted: Float64[np.ndarray, "sample class"],
     temperature: float,
 ) -> Bool[np.ndarray, "sample"]:
-    """Tell which samples' true class is given something at this temperature."""
+    """Tell which samples' true classes are given something at this temperature."""
     scaled = _scaled(np.log(np.maximum(probability, _TINY)), temperature)
-    return np.asarray(scaled[np.arange(len(true)), true] >= math.log(UNKNOWN))
+    unknown = (wanted * (scaled < math.log(UNKNOWN))).sum(axis=1)  # (sample,)
+    return np.asarray(unknown <= _MOST_UNKNOWN)
 
 
 def _least_loss(
     probability: Float64[np.ndarray, "sample class"],
-    true: Int64[np.ndarray, "sample"],
-    weight: Float64[np.ndarray, "sample"],
+    wanted: Float64[np.ndarray, "sample class"],
 ) -> Calibration:
     logs = _log(probability)
-    humility = 1 / (len(true) + 1)
+    humility = 1 / (len(wanted) + 1)
 
     def loss(log_temperature: float) -> float:
         scaled = _scaled(logs, math.exp(log_temperature))
-        of_truth = scaled[np.arange(len(true)), true]
+        of_truth = (scaled * wanted).sum(axis=1)
         expected = (1 - humility) * of_truth + humility * scaled.mean(axis=1)
-        return -float(expected @ weight)
+        return -float(expected.mean())
 
     # convex in 1 / temperature, so there is one minimum
     ends = (math.log(COLDEST), math.log(HOTTEST))
@@ -154,7 +159,6 @@ def cross_calibrated(
     *,
     folds: int = 5,
     seed: int = 0,
-    weigh_groups: bool = False,
 ) -> CrossCalibrated:
     """Calibrate held-out probabilities so that their reliability is not fitted on itself.
 
@@ -167,9 +171,7 @@ def cross_calibrated(
     temperatures = []
     for index in range(int(part.max()) + 1):
         others = part != index
-        found = calibrate(
-            checked[others], true[others], group=group[others] if weigh_groups else None
-        )
+        found = calibrate(checked[others], true[others])
         calibrated[~others] = found.apply(checked[~others])
         temperatures.append(found.temperature)
     return CrossCalibrated(probability=calibrated, temperatures=tuple(temperatures))

@@ -56,11 +56,23 @@ def group_numbers(group: Integer[np.ndarray, "unit"], samples: int) -> Int64[np.
     return np.unique(group, return_inverse=True)[1].astype(np.int64)
 
 
-def group_weights(group: Integer[np.ndarray, "sample"]) -> Float64[np.ndarray, "sample"]:
-    """Return weights that sum to 1, the same sum for every group: a large one is one witness."""
-    number = group_numbers(group, len(group))
-    size = np.bincount(number)
-    return np.asarray(1.0 / (size[number] * len(size)))
+def checked_shares(
+    share: Float[np.ndarray, "share column"] | None,
+    label: Int64[np.ndarray, "sample"],
+    classes: int,
+) -> Float64[np.ndarray, "sample class"]:
+    """Return the share of each class in each sample: all of `label`'s where there are no shares.
+
+    Raises `SampleError` for shares of another shape or that do not sum to 1.
+    """
+    if share is None:
+        return np.asarray(np.eye(classes)[label])
+    if share.shape != (len(label), classes):
+        raise SampleError(
+            f"shares have shape {share.shape!r}; {len(label)} samples of {classes} classes need "
+            f"{(len(label), classes)!r}"
+        )
+    return checked_probability(share)
 
 
 def parts_of_groups(

@@ -8,15 +8,13 @@ forest of seven classes, whose probabilities are spread over too many of them.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 from model.certainty.checked import checked_pair, group_numbers, parts_of_groups
 from model.errors import ClassifierError, SampleError
-
-Weighting = Literal["sample", "group"]
 
 FEWEST_GROUPS = 10
 """Groups a class needs for a threshold of its own: with 9 the 90 % quantile is the largest score,
@@ -54,6 +52,10 @@ class ConformalSets:
             raise ClassifierError(
                 f"thresholds of the sets are {self.threshold.tolist()!r} for "
                 f"{len(self.groups)} classes; expected 0 to 1 for each"
+            )
+        if (self.groups < 0).any():
+            raise ClassifierError(
+                f"groups of the sets are {self.groups.tolist()!r}; expected 0 or more for each"
             )
 
     @property
@@ -155,16 +157,15 @@ def calibrate_sets(
     group: Integer[np.ndarray, "sample"],
     *,
     coverage: float = 0.9,
-    weighting: Weighting = "sample",
 ) -> ConformalSets:
     """Find the threshold of each class from held-out samples.
 
-    `sample` takes the finite-sample quantile over samples. As samples of one group are alike, that
-    alone covers too few of a class with few groups (0.83 for 0.9 was seen), so its level is raised
-    until, with groups left out in turn, the wanted share of their samples is covered. `group`
-    weighs groups equally and adds one unknown group (hierarchical conformal prediction: Dunn,
-    Wasserman & Ramdas 2022; Lee, Barber & Willett 2023): that holds for any new group, and covers
-    most samples too often (0.91 to 0.97 for 0.9 with 12 to 60 blocks a class). Raises `SampleError` for what are no probabilities, a coverage
+    It is the finite-sample quantile over samples. As samples of one group are alike, that alone
+    covers too few of a class with few groups (0.83 for 0.9 was seen), so its level is raised
+    until, with groups left out in turn, the wanted share of their samples is covered. To weigh
+    groups equally and add one unknown group (hierarchical conformal prediction: Dunn, Wasserman &
+    Ramdas 2022; Lee, Barber & Willett 2023) covered most samples too often (0.91 to 0.97 for 0.9
+    with 12 to 60 blocks a class). Raises `SampleError` for what are no probabilities, a coverage
     outside 0..1.
     """
     checked, true = checked_pair(probability, label)
@@ -172,13 +173,13 @@ def calibrate_sets(
     if not 0 < coverage < 1:
         raise SampleError(f"coverage is {coverage!r}; expected between 0 and 1, e.g. 0.9")
     score = 1 - checked[np.arange(len(true)), true]
-    pooled = _threshold(score, number, coverage, weighting)
+    pooled = _threshold(score, number, coverage)
     classes = checked.shape[1]
     groups = np.array([len(np.unique(number[true == index])) for index in range(classes)], np.int64)
     threshold = np.full(classes, pooled)
     for index in np.flatnonzero(groups):
         members = true == index
-        own = _threshold(score[members], number[members], coverage, weighting)
+        own = _threshold(score[members], number[members], coverage)
         threshold[index] = own if groups[index] >= FEWEST_GROUPS else max(own, pooled)
     return ConformalSets(coverage=float(coverage), threshold=threshold, groups=groups)
 
@@ -189,7 +190,6 @@ def cross_conformal(
     group: Integer[np.ndarray, "sample"],
     *,
     coverage: float = 0.9,
-    weighting: Weighting = "sample",
     folds: int = 10,
     seed: int = 0,
 ) -> Coverage:
@@ -204,13 +204,20 @@ def cross_conformal(
     sets = np.zeros(checked.shape, bool)
     for index in range(int(part.max()) + 1):
         others = part != index
-        found = calibrate_sets(
-            checked[others], true[others], number[others], coverage=coverage, weighting=weighting
-        )
+        found = calibrate_sets(checked[others], true[others], number[others], coverage=coverage)
         sets[~others] = found.sets(checked[~others])
+    return coverage_of(sets, true, number)
+
+
+def coverage_of(
+    sets: Bool[np.ndarray, "sample class"],
+    true: Int64[np.ndarray, "sample"],
+    number: Int64[np.ndarray, "sample"],
+) -> Coverage:
+    """Return how often sets hold the `true` class, given the `number` 0, 1 … of each group."""
     covered = sets[np.arange(len(true)), true]
-    of_class = np.bincount(true, minlength=checked.shape[1])
-    hits = np.bincount(true, weights=covered, minlength=checked.shape[1])
+    of_class = np.bincount(true, minlength=sets.shape[1])
+    hits = np.bincount(true, weights=covered, minlength=sets.shape[1])
     by_class = np.full(len(of_class), np.nan)
     np.divide(hits, of_class, out=by_class, where=of_class > 0)
     by_group = np.bincount(number, weights=covered) / np.bincount(number)
@@ -221,10 +228,7 @@ def _threshold(
     score: Float64[np.ndarray, "sample"],
     group: Int64[np.ndarray, "sample"],
     coverage: float,
-    weighting: Weighting,
 ) -> float:
-    if weighting == "group":
-        return _group_quantile(score, group, coverage)
     every = np.sort(score)
     if len(np.unique(group)) < 2:
         return _quantile(every, coverage)
@@ -246,15 +250,3 @@ def _quantile(rising: Float64[np.ndarray, "sample"], level: float) -> float:
     """Return the score that `level` of all lie at or below, one more sample being at 1."""
     place = math.ceil(level * (len(rising) + 1) - _ROUNDING) - 1
     return float(rising[place]) if place < len(rising) else 1.0
-
-
-def _group_quantile(
-    score: Float64[np.ndarray, "sample"], group: Int64[np.ndarray, "sample"], level: float
-) -> float:
-    """Return the same where groups weigh the same and one more group is at 1."""
-    number = np.unique(group, return_inverse=True)[1]
-    weight = 1 / np.bincount(number)[number]
-    order = np.argsort(score, kind="stable")
-    reached = np.cumsum(weight[order]) / (weight.sum() + 1)
-    place = int(np.searchsorted(reached, level - _ROUNDING))
-    return float(score[order[place]]) if place < len(score) else 1.0

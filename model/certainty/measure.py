@@ -17,20 +17,22 @@ from model.certainty.applicability import (
     learn_applicability,
     thresholds_of,
 )
-from model.certainty.calibrate import Calibration, calibrate, cross_calibrated
-from model.certainty.conformal import ConformalSets, calibrate_sets, cross_conformal
+from model.certainty.calibrate import Calibration, calibrate
+from model.certainty.checked import group_numbers, parts_of_groups
+from model.certainty.conformal import ConformalSets, Coverage, calibrate_sets, coverage_of
 from model.certainty.reliability import assess_reliability
 from model.certainty.space import Space
 from model.fitted import Fitted
 from model.outoffold import OutOfFold
 from model.predictor import Predictor
 from model.samples import Samples
+from model.split import Folds, unit_of
 
 _FEWEST_UNITS = 4
 """Groups that calibration needs: half of them learn a threshold, half of them test it."""
 
-BY_BLOCK = ("block", "knndm", "region")
-"""Splits whose held-out samples are counted by block."""
+_PARTS = 10
+"""Parts that groups are dealt to; each is tested with what the others were calibrated to."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,25 +55,29 @@ def measure_certainty(
     fitted: Fitted | Predictor,
     models: Mapping[int, Predictor],
     *,
+    folds: Folds,
     coverage: float = 0.9,
 ) -> Certainty:
     """Calibrate the model from predictions for samples that it (its fold's twin) never saw.
 
-    `models` are those of the folds, as far as they are at hand; with all of them the network's last
-    hidden layer is a space of the area of applicability too. With fewer than four units nothing can
-    be calibrated, and nothing is.
+    `folds` are those of `held_out`. `models` are those of the folds, as far as they are at hand;
+    with all of them the network's last hidden layer is a space of the area of applicability too.
+    With fewer than four units nothing can be calibrated, and nothing is.
+
+    Every sample weighs the same. No importance weights bring the samples to the classes' shares or
+    to the conditions of the mapped area, so what is measured holds for places like the samples.
     """
-    unit = unit_of(samples, held_out)
+    unit = unit_of(samples, held_out.split)[held_out.index]
     if len(np.unique(unit)) < _FEWEST_UNITS:
         return Certainty()
     label = samples.label[held_out.index]
-    calibration = calibrate(held_out.probability, label)
+    share = None if samples.share is None else samples.share[held_out.index]
+    calibration = calibrate(held_out.probability, label, share=share)
     conformal = calibrate_sets(
         calibration.apply(held_out.probability), label, unit, coverage=coverage
     )
-    honest = cross_calibrated(held_out.probability, label, unit)
-    sets = cross_conformal(honest.probability, label, unit, coverage=coverage)
-    applicability, told = _applicability(samples, held_out, fitted, models)
+    honest, sets = _tested(held_out.probability, label, unit, share=share, coverage=coverage)
+    applicability, told = _applicability(samples, held_out, fitted, models, folds)
     before = assess_reliability(held_out.probability, label)
     return Certainty(
         calibration=calibration,
@@ -81,23 +87,59 @@ def measure_certainty(
             "certainty": {
                 "temperature": round(calibration.temperature, 6),
                 "before": before.to_dict(),
-                "after": assess_reliability(honest.probability, label).to_dict(),
+                "after": assess_reliability(honest, label).to_dict(),
                 "conformal": {
                     "coverage": coverage,
                     **sets.to_dict(),
                     "threshold": np.round(conformal.threshold, 6).tolist(),
                     "never_ruled_out": [samples.classes[i] for i in conformal.never_ruled_out],
                 },
+                **_share_errors(share, before=held_out.probability, after=honest),
             },
             "applicability": told,
         },
     )
 
 
-def unit_of(samples: Samples, held_out: OutOfFold) -> Int64[np.ndarray, "held_out"]:
-    """Return the block or group of each held-out sample, whichever the split keeps together."""
-    unit = samples.block if held_out.split in BY_BLOCK else samples.group
-    return np.asarray(unit[held_out.index])
+def _tested(
+    probability: Float32[np.ndarray, "held_out class"],
+    label: Int64[np.ndarray, "held_out"],
+    unit: Int64[np.ndarray, "held_out"],
+    *,
+    share: Float32[np.ndarray, "held_out class"] | None,
+    coverage: float,
+) -> tuple[Float32[np.ndarray, "held_out class"], Coverage]:
+    """Return calibrated probabilities and sets of units whose labels had no say in either.
+
+    Temperature and thresholds of a part are both learned from all other parts, as those of the
+    classifier are from all held-out samples.
+    """
+    number = group_numbers(unit, len(label))
+    part = parts_of_groups(number, _PARTS, seed=0)
+    honest = np.empty_like(probability)
+    sets = np.zeros(probability.shape, bool)
+    for index in range(int(part.max()) + 1):
+        tested, others = part == index, part != index
+        calibration = calibrate(
+            probability[others], label[others], share=None if share is None else share[others]
+        )
+        conformal = calibrate_sets(
+            calibration.apply(probability[others]), label[others], number[others], coverage=coverage
+        )
+        honest[tested] = calibration.apply(probability[tested])
+        sets[tested] = conformal.sets(honest[tested])
+    return honest, coverage_of(sets, label, number)
+
+
+def _share_errors(
+    share: Float32[np.ndarray, "held_out class"] | None,
+    **given: Float32[np.ndarray, "held_out class"],
+) -> dict[str, Any]:
+    """Return the mean absolute error of the shares of mixed plots; nothing where there are none."""
+    if share is None:
+        return {}
+    errors = {name: round(float(np.abs(one - share).mean()), 6) for name, one in given.items()}
+    return {"share_error": errors}
 
 
 def _applicability(
@@ -105,18 +147,19 @@ def _applicability(
     held_out: OutOfFold,
     fitted: Fitted | Predictor,
     models: Mapping[int, Predictor],
+    folds: Folds,
 ) -> tuple[Applicability, dict[str, Any]]:
     fold = np.full(len(samples), -1, np.int64)
     fold[held_out.index] = held_out.fold
     values = {FEATURES: clear_values(fitted.features, samples.reflectance, samples.bands)}
     distance = {
         FEATURES: held_out_dissimilarity(
-            values[FEATURES], label=samples.label, group=samples.group, fold=fold
+            values[FEATURES], label=samples.label, group=samples.group, folds=folds
         )
     }
     if isinstance(fitted, Fitted) and set(models) == set(np.unique(held_out.fold).tolist()):
         values[HIDDEN] = hidden_values(fitted, samples)
-        distance[HIDDEN] = _hidden_distance(samples, fold, models)
+        distance[HIDDEN] = _hidden_distance(samples, folds, models)
     made = learn_applicability(values, distance, label=samples.label, group=samples.group)
     together = np.max([distance[name] / made.thresholds[name] for name in made.spaces], axis=0)
     asked = together[held_out.index]
@@ -148,14 +191,14 @@ def hidden_values(fitted: Fitted, samples: Samples) -> Float32[np.ndarray, "samp
 
 
 def _hidden_distance(
-    samples: Samples, fold: Int64[np.ndarray, "sample"], models: Mapping[int, Predictor]
+    samples: Samples, folds: Folds, models: Mapping[int, Predictor]
 ) -> Float32[np.ndarray, "sample"]:
     """Return how far held-out samples lie from training ones in their own fold's network."""
     found = np.full(len(samples), np.nan, np.float32)
     for index, model in models.items():
         assert isinstance(model, Fitted)  # the models of a network's folds
         hidden = hidden_values(model, samples)
-        held, rest = fold == index, fold != index
+        held, rest = folds.held_out(index), folds.trained_on(index)
         space = Space.learn(hidden[rest], label=samples.label[rest], group=samples.group[rest])
         found[held] = space.dissimilarity(hidden[held])
     return found

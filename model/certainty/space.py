@@ -2,9 +2,10 @@
 
 A sequence is reduced to how its level and its yearly wave deviate from the mean training season,
 feature by feature: three numbers each (or more, where there are one or two features only), fitted
-to the clear periods and drawn towards none where these are few. Distances are counted in standard deviations within a class, so that a
-deviation no species shows, however small, is far: on a simulated forest bands that were off by
-5 % were told at once, where plain standardised sequences hid them among the species.
+to the clear periods and drawn towards none where these are few. Distances are counted in standard
+deviations within a class, so that a deviation no species shows, however small, is far: on a
+simulated forest bands that were off by 5 % were told at once, where plain standardised sequences
+hid them among the species.
 """
 
 from dataclasses import dataclass, fields

@@ -52,9 +52,10 @@ def pooled_baselines(
 
     Of each group at most `most_per_group` samples, drawn at random, train: groups were labelled
     as a whole, so one with many samples has no more to say about labels, but would outvote others.
-    All samples are predicted. `watch` is called after each fold and baseline. Raises `ConfigError`
-    without a name or for a limit below 1; what is returned raises `SampleError` where a fold
-    leaves nothing to train on.
+    Samples without a time at which every band of the features has a value neither train nor are
+    predicted: nothing can be said of their labels. `watch` is called after each fold and baseline.
+    Raises `ConfigError` without a name or for a limit below 1; what is returned raises
+    `SampleError` for a band that is empty, and where a fold leaves nothing to train on.
     """
     if not names or most_per_group < 1:
         raise ConfigError(
@@ -65,10 +66,12 @@ def pooled_baselines(
     def fit(
         samples: Samples, folds: Folds, is_trusted: Bool[np.ndarray, "sample"]
     ) -> Float32[np.ndarray, "sample class"]:
-        is_used = is_trusted & _thinned(samples.group, most_per_group, seed)
+        is_clear = _clear(samples, features)
+        is_used = is_trusted & is_clear & _thinned(samples.group, most_per_group, seed)
         probability = np.full((len(samples), len(samples.classes)), np.nan, np.float32)
         for fold in range(folds.count):
             held_out, trained_on = folds.held_out(fold), folds.trained_on(fold)
+            held_out = held_out[is_clear[held_out]]
             train = samples.take(trained_on[is_used[trained_on]])
             if not len(train):
                 raise SampleError(
@@ -91,6 +94,17 @@ def pooled_baselines(
         return probability
 
     return fit
+
+
+def _clear(samples: Samples, features: FeatureSet) -> Bool[np.ndarray, "sample"]:
+    """Return which samples have features at any time; refuse a band that no sample has."""
+    is_clear = np.asarray(features.is_clear(samples.reflectance, samples.bands).any(axis=1))
+    for band in features.required_bands:
+        if not np.isfinite(samples.reflectance[..., samples.bands.index(band)]).any():
+            raise SampleError(
+                f"{band} has no value in any sample; leave it out of the samples' bands"
+            )
+    return is_clear
 
 
 def _thinned(

@@ -36,17 +36,19 @@ _VECTOR = ir.VectorType(_FLOAT, LANES)
 
 
 @intrinsic
-def add_block(typing_context, left, left_row, left_step, right, depth, result, result_row):
+def add_block(
+    typing_context, left, left_row, left_step, right, right_row, depth, result, result_row
+):
     """Add a product to one block of `ROWS` x `COLUMNS`; all arguments are integers.
 
     `left`, `right` and `result` are addresses, the others counts of float32: element (i, k) of
-    the left matrix is at `left_row` i + `left_step` k, row k of the right one at `COLUMNS` k
+    the left matrix is at `left_row` i + `left_step` k, row k of the right one at `right_row` k
     (`depth` rows), row i of the result at `result_row` i.
     """
-    signature = types.void(*[types.intp] * 7)
+    signature = types.void(*[types.intp] * 8)
 
     def generate(context, builder, signature, arguments):
-        left, left_row, left_step, right, depth, result, result_row = arguments
+        left, left_row, left_step, right, right_row, depth, result, result_row = arguments
         word = left.type
         four = ir.Constant(word, 4)
 
@@ -86,7 +88,7 @@ def add_block(typing_context, left, left_row, left_step, right, depth, result, r
             ]
         next_step = builder.add(step, ir.Constant(word, 1))
         next_offset = builder.add(offset, builder.mul(left_step, four))
-        next_line = builder.add(line, ir.Constant(word, 4 * COLUMNS))
+        next_line = builder.add(line, builder.mul(right_row, four))
         builder.cbranch(builder.icmp_signed("<", next_step, depth), loop, after)
         for phi, first, further in (
             (step, zero, next_step),

@@ -71,34 +71,43 @@ class LSTMClassifier(Network):
 
     def read(self, encoded: Float[Tensor, "sample time channel"]) -> Float[Tensor, "sample unit"]:
         """Return what `pooling` makes of the states."""
-        if self.training and is_supported(self.lstm, encoded):
-            states, last = self._training(encoded)  # (sample, time, unit), (sample, unit)
-        else:
-            states, (ends, _) = self.lstm(encoded)
-            last = torch.cat(tuple(ends[-1 - self.lstm.bidirectional :]), dim=-1)
         if self.pooling == "last":
-            pooled = last
-        elif self.pooling == "mean":
+            return self._normalised(self._last(encoded))
+        states = self._states(encoded)  # (sample, time, unit)
+        if self.pooling == "mean":
             pooled = states.mean(dim=1)
         else:
             share = torch.softmax(self.attention(torch.tanh(states)), dim=1)  # (sample, time, 1)
             pooled = (states * share).sum(dim=1)
             if self.pooling == "attention-max":
                 pooled = torch.cat([pooled, states.amax(dim=1)], dim=1)
-        normalised: Tensor = self.norm(pooled)
+        return self._normalised(pooled)
+
+    def _normalised(self, vector: Float[Tensor, "sample unit"]) -> Float[Tensor, "sample unit"]:
+        normalised: Tensor = self.norm(vector)
         return normalised
 
-    def _training(
+    def _last(self, encoded: Float[Tensor, "sample time channel"]) -> Float[Tensor, "sample unit"]:
+        """Return the states after the last step, of both directions."""
+        if self.training and is_supported(self.lstm, encoded):
+            return self._fast().last(encoded)
+        _, (ends, _) = self.lstm(encoded)
+        return torch.cat(tuple(ends[-1 - self.lstm.bidirectional :]), dim=-1)
+
+    def _states(
         self, encoded: Float[Tensor, "sample time channel"]
-    ) -> tuple[Float[Tensor, "sample time unit"], Float[Tensor, "sample last"]]:
-        """Return all states and the last ones, by the kernels for training."""
+    ) -> Float[Tensor, "sample time unit"]:
+        """Return the states after all steps."""
+        if self.training and is_supported(self.lstm, encoded):
+            return self._fast()(encoded)
+        states: Tensor = self.lstm(encoded)[0]
+        return states
+
+    def _fast(self) -> TrainingLSTM:
+        """Return what reads in training, which keeps its memory."""
         if self._trainer is None:
             self._trainer = TrainingLSTM(self.lstm)
-        states = self._trainer(encoded)
-        if not self.lstm.bidirectional:
-            return states, states[:, -1]
-        hidden = self.lstm.hidden_size
-        return states, torch.cat([states[:, -1, :hidden], states[:, 0, hidden:]], dim=1)
+        return self._trainer
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "LSTMClassifier":
         """Copy without the memory that training uses."""

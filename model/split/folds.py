@@ -7,12 +7,27 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import cKDTree
 
+from model.samples import Samples
+
 Split = Literal["random", "grouped", "block", "region", "year", "knndm"]
 SPLITS: tuple[Split, ...] = ("random", "grouped", "block")
 """The splits that any samples allow, from the one that flatters most to the strictest."""
 
 ALL_SPLITS: tuple[Split, ...] = (*SPLITS, "region", "year", "knndm")
 """Every way to split; `splits_of` says which of them given samples allow."""
+
+HELD_OUT: dict[Split, str] = {
+    "random": "sample",
+    "grouped": "group",
+    "block": "block",
+    "region": "region",
+    "year": "year",
+    "knndm": "group",
+}
+"""What each split holds out whole."""
+
+BY_BLOCK: tuple[Split, ...] = ("block", "knndm", "region")
+"""Splits under which samples of one block are on one side, or nearly so."""
 
 NEVER_HELD_OUT = -1
 """Fold of samples that always train: their class has a single unit, which cannot be both."""
@@ -69,3 +84,16 @@ class Folds:
             away, _ = cKDTree(self.place[is_held]).query(self.place)
             is_out = is_out | (away <= self.buffer)
         return np.flatnonzero(~is_out).astype(np.int64)
+
+
+def unit_of(samples: Samples, split: Split) -> Int64[np.ndarray, "sample"]:
+    """Return what counts as one witness under `split`: the block or the group of each sample.
+
+    Regions and years are too few to be dealt, so blocks stand for regions and groups for years.
+    """
+    return samples.block if split in BY_BLOCK else samples.group
+
+
+def unit_word(split: Split) -> str:
+    """Return what `unit_of` counts: `block` or `group`."""
+    return "block" if split in BY_BLOCK else "group"

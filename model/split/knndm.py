@@ -104,20 +104,30 @@ def fold_distances(
 def places_between(places: Float64[np.ndarray, "sample 2"]) -> Float64[np.ndarray, "prediction 2"]:
     """Return a regular grid of some 2,000 places over the convex hull of the samples.
 
-    It stands for the map where nobody says what will be mapped. Samples in a line have no hull;
-    theirs are spaced evenly along the box round them.
+    It stands for the map where nobody says what will be mapped. Samples (almost) in a line have no
+    hull; theirs are spaced evenly along it.
     """
     low, high = places.min(axis=0), places.max(axis=0)
     span = high - low
     try:
         hull = ConvexHull(places)
     except (QhullError, ValueError):
-        return np.asarray(low + np.linspace(0, 1, _MOST_DISTANCES)[:, None] * span)
-    step = np.sqrt(hull.volume / _MOST_DISTANCES)  # of a plane figure, `volume` is the area
+        return _line_between(places)
+    step = float(np.sqrt(hull.volume / _MOST_DISTANCES))  # of a plane figure, `volume` is the area
+    if step < span.max() / _MOST_DISTANCES:
+        return _line_between(places)  # the box of a hull so thin has places without number
     x, y = (np.arange(low[axis] + step / 2, high[axis], step) for axis in (0, 1))
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)  # (place, 2)
     is_inside = Delaunay(places[hull.vertices]).find_simplex(grid) >= 0
     return np.asarray(grid[is_inside] if is_inside.any() else places.mean(axis=0)[None])
+
+
+def _line_between(places: Float64[np.ndarray, "sample 2"]) -> Float64[np.ndarray, "prediction 2"]:
+    """Return places at equal distances from one end of a line of samples to the other."""
+    away = places - places.mean(axis=0)
+    along = away @ np.linalg.svd(away, full_matrices=False)[2][0]  # (sample,)
+    first, last = places[along.argmin()], places[along.argmax()]
+    return np.asarray(first + np.linspace(0, 1, _MOST_DISTANCES)[:, None] * (last - first))
 
 
 def _at_most(

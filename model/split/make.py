@@ -9,18 +9,8 @@ from jaxtyping import Bool, Float64, Int64
 from model.errors import SplitError
 from model.samples import Samples
 from model.split.deal import deal_samples, most_typical_first, place_units, spread_classes
-from model.split.folds import ALL_SPLITS, NEVER_HELD_OUT, SPLITS, Folds, Split
+from model.split.folds import ALL_SPLITS, HELD_OUT, NEVER_HELD_OUT, SPLITS, Folds, Split
 from model.split.knndm import match_distances, places_between
-
-_WORDS = {
-    "random": "sample",
-    "grouped": "group",
-    "block": "block",
-    "region": "region",
-    "year": "year",
-    "knndm": "group",
-}
-"""What each split holds out whole."""
 
 _LEAVE_ONE_OUT = ("region", "year")
 
@@ -46,23 +36,27 @@ def make_folds(
 ) -> Folds:
     """Split samples into `folds` parts of similar size and class shares.
 
-    No unit is in two folds. `random`, `grouped` and `block` hold out samples, groups and blocks,
-    and a class with two units or more is in two folds or more; `knndm` holds out clusters of
-    groups (see `model.split.knndm`); `region` and `year` leave one out at a time, or are dealt
-    into `folds` where there are more. With fewer units than folds there are as many folds as
-    units. A class with one unit is never held out (`random`, `grouped`, `block`, `knndm`).
+    No unit is in two folds. `random`, `grouped` and `block` hold out samples, groups and blocks;
+    units are moved so that a class with two or more is in two folds or more, as far as moving
+    single ones can do that. `knndm` holds out clusters of groups (see `model.split.knndm`);
+    `region` and `year` leave one out at a time, or are dealt into `folds` where there are more.
+    With fewer units than folds there are as many folds as units. A class with one unit is never
+    held out (`random`, `grouped`, `block`, `knndm`).
 
     Where a group lies in several blocks or regions, it does not train while part of it is held
-    out. Samples within `buffer` metres of a held-out one do not train either. What is held out
+    out; where it lies in several years it does, as the question is another year of the same stand. Samples within `buffer` metres of a held-out one do not train either. What is held out
     while nothing of its class trains is not scored. Each of these leaves a note.
 
     `prediction` are the places (metres, as `samples.place`) where the map will be read, for
     `knndm`; without them, a grid over the convex hull of the samples.
 
-    Raises `SplitError` if samples lack what the split needs, or if that leaves nothing to score:
+    Raises `SplitError` if samples lack what the split needs, for places of prediction that are
+    none, or if that leaves nothing to score:
     fewer than two units or fewer than two classes.
     """
     _refuse_what_cannot_be(samples, split, folds, buffer)
+    if split == "knndm" and prediction is not None:
+        _refuse_no_places(prediction)
     units, unit = np.unique(_unit(samples, split), return_inverse=True)
     table = np.zeros((len(units), len(samples.classes)))
     np.add.at(table, (unit, samples.label), 1)  # (unit, class)
@@ -135,13 +129,22 @@ def _refuse_what_cannot_be(samples: Samples, split: Split, folds: int, buffer: f
         )
 
 
+def _refuse_no_places(prediction: Float64[np.ndarray, "prediction 2"]) -> None:
+    if not len(prediction):
+        raise SplitError("no place of prediction was given; leave them out or give the map's")
+    if lost := int((~np.isfinite(prediction)).any(axis=1).sum()):
+        raise SplitError(
+            f"{lost} of {len(prediction)} places of prediction have no finite coordinates"
+        )
+
+
 def _free_units(
     table: Float64[np.ndarray, "unit class"],
     units_of_class: Int64[np.ndarray, "class"],
     split: Split,
 ) -> Bool[np.ndarray, "unit"]:
     """Return which units can be held out; raise `SplitError` if there is nothing to score."""
-    word = _WORDS[split]
+    word = HELD_OUT[split]
     scored = int((units_of_class >= 2).sum())
     if scored < 2:
         raise SplitError(
@@ -168,7 +171,7 @@ def _notes(
     asked: int,
     count: int,
 ) -> list[str]:
-    word, notes = _WORDS[split], []
+    word, notes = HELD_OUT[split], []
     if count < asked and split not in _LEAVE_ONE_OUT:
         notes.append(f"{count} folds instead of {asked}: there are no more {word}s to hold out")
     for name, number in zip(classes, units.tolist(), strict=True):
@@ -185,8 +188,15 @@ def _divided_groups(
     samples: Samples, fold: Int64[np.ndarray, "sample"]
 ) -> Int64[np.ndarray, "sample"] | None:
     """Return the groups if one of them is in two folds."""
-    pairs = np.unique(np.column_stack([samples.group, fold]), axis=0)
-    return samples.group if len(pairs) > len(np.unique(samples.group)) else None
+    return samples.group if _groups_in_several(samples.group, fold) else None
+
+
+def _groups_in_several(
+    group: Int64[np.ndarray, "sample"], fold: Int64[np.ndarray, "sample"]
+) -> int:
+    """Return how many groups lie in two folds or more."""
+    pairs = np.unique(np.column_stack([group, fold]), axis=0)[:, 0]
+    return int((np.unique(pairs, return_counts=True)[1] > 1).sum())
 
 
 def _scored(made: Folds, samples: Samples, notes: list[str]) -> Folds:
@@ -204,7 +214,7 @@ def _scored(made: Folds, samples: Samples, notes: list[str]) -> Folds:
         left_out.append(len(samples) - int(is_held.sum()) - train.size)
     fold, count = _without_unscored(made, is_scored, notes)
     is_held = fold != NEVER_HELD_OUT
-    word = _WORDS[made.split]
+    word = HELD_OUT[made.split]
     for index in np.unique(samples.label[~is_scored & is_held]).tolist():
         lost = int((~is_scored & is_held & (samples.label == index)).sum())
         notes.append(
@@ -218,11 +228,14 @@ def _scored(made: Folds, samples: Samples, notes: list[str]) -> Folds:
             f"smaller buffer, more folds or more {word}s"
         )
     if made.group is not None:
-        pairs = np.unique(np.column_stack([made.group, made.fold]), axis=0)[:, 0]
-        divided = np.unique(pairs, return_counts=True)[1] > 1
         notes.append(
-            f"{int(divided.sum())} groups lie in several folds: none trains while part of it is "
+            f"{_groups_in_several(made.group, made.fold)} groups lie in several folds: none trains while part of it is "
             "held out"
+        )
+    if made.split == "year" and (same := _groups_in_several(samples.group, made.fold)):
+        notes.append(
+            f"{same} groups lie in several years: the same stand is on both sides, so this is a "
+            "score of another year, not of another place"
         )
     if made.buffer:
         notes.append(

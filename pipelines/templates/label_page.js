@@ -2,7 +2,7 @@
 // Everything that comes from data reaches the page through textContent and setAttribute only.
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
-const STORE = "canopycube label doctor " + data.name + " " + data.fingerprint;
+const STORE = "canopycube label doctor " + [data.name, data.fingerprint, data.decided].join(" ");
 const FORMULA = /^'*[=+\-@\t\r]/;
 let current = -1, neuron = null, decisions = {};
 

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from cube.errors import InputError
 from cube.forest import ForestSpec, write_forest
@@ -41,7 +40,7 @@ from model.certainty.reliability import assess_reliability
 from model.certainty.space import Space
 from model.crossvalidate import train_network
 from model.errors import ModelError
-from model.features import BANDS, default_features
+from model.features import default_features
 from model.fitted import Fitted
 from model.predictor import Predictor
 from model.split import Folds, make_folds
@@ -51,12 +50,12 @@ from pipelines.run import open_run
 from pipelines.series_options import add_series_options, series_options
 from tests.benchmarks.rounds import machine
 from tests.benchmarks.series import imported
+from tests.benchmarks.site import site_samples
 
 DEFAULT, REFERENCE = "default lstm", "reference lstm"
 MODELS = (DEFAULT, REFERENCE, *BASELINES)
 DATA = Path(os.environ.get("CANOPYCUBE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 MODIS = DATA / "sits-labelled-series" / "samples_modis_ndvi.csv"
-SITE = DATA / "worldcereal-site1"
 ENOUGH = 20
 
 
@@ -124,7 +123,7 @@ def _sets(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, Samples
     if "modis" in wanted:
         yield "modis", imported([MODIS], series_options(options))[0]
     if "site1" in wanted:
-        yield "site1", _site()
+        yield "site1", site_samples()
 
 
 def _forest(options: argparse.Namespace, seed: int) -> Samples:
@@ -150,43 +149,6 @@ def _opened(path: Path) -> Samples:
         labels=[str(name) for name in stored["label"].values],
         group=stored["group"].values,
         block=stored["block"].values,
-    )
-
-
-def _site() -> Samples:
-    """Return monthly medians of real scenes with crop types, in blocks of 8 x 8 pixels."""
-    parts = {}
-    for name in ("S2_L2A_10m", "S2_L2A_20m", "OUTPUT_POLY"):
-        with xr.open_dataset(next(SITE.glob(f"{name}*")), mask_and_scale=False) as opened:
-            parts[name] = opened.load()
-    fine, coarse, truth = parts.values()
-    size = fine["B02"].shape[-1]
-    repeat = size // coarse["SCL"].shape[-1]
-    layers = {str(name): fine[name].values for name in fine if str(name) in BANDS}
-    for name in coarse:
-        if str(name) in (*BANDS, "SCL"):
-            layers[str(name)] = coarse[name].values.repeat(repeat, 1).repeat(repeat, 2)
-    is_clear = np.isin(layers.pop("SCL"), (4, 5, 6, 7))
-    months = fine["timestamp"].values.astype("datetime64[M]")
-    wanted = np.arange("2017-11", "2018-11", dtype="datetime64[M]")
-    bands = [name for name in BANDS if name in layers]
-    cube = np.full((len(wanted), len(bands), size, size), np.nan, np.float32)
-    for time_index, month in enumerate(wanted):
-        here = months == month
-        for band_index, name in enumerate(bands):
-            usable = is_clear[here] & (layers[name][here] > 0)
-            looks = np.ma.masked_array(layers[name][here] * 1e-4, ~usable)
-            cube[time_index, band_index] = np.ma.median(looks, axis=0).filled(np.nan)
-    crop = truth["CT"].values.squeeze()
-    row, column = np.nonzero(np.isin(crop, (1200, 9120, 7900, 2130, 5100)))
-    block = row // 8 * size + column // 8
-    return _samples(
-        np.ascontiguousarray(cube[:, :, row, column].transpose(2, 0, 1)),
-        bands=bands,
-        periods=[str(month) for month in wanted],
-        labels=[str(int(value)) for value in crop[row, column]],
-        group=block,
-        block=block,
     )
 
 

@@ -52,13 +52,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps({"error": text, "exit": 2}))
         print(f"series: {text}", file=sys.stderr)
         return 2
-    print(json.dumps(found) if options.json else "\n".join(_lines(found)))
+    print(json.dumps(found) if options.json else "\n".join(lines(found)))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.series", description=__doc__)
     parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE")
+    add_model_options(parser)
+    parser.add_argument("--scale", type=float)
+    parser.add_argument("--crs")
+    add_series_options(parser)
+    parser.set_defaults(nodata=["auto"])
+    return parser
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add how series are held out and what is scored on them."""
     parser.add_argument("--split", choices=ALL_SPLITS, default="block")
     parser.add_argument("--folds", type=int, default=5, help="parts (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="0, 1 .. of folds and weights (3)")
@@ -68,21 +78,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--as-train", action="store_true", help="deal folds as `train` does")
     parser.add_argument("--epochs", type=int, help="of both LSTMs, for a quick look")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--scale", type=float)
-    parser.add_argument("--crs")
     parser.add_argument("--json", action="store_true")
-    add_series_options(parser)
-    parser.set_defaults(nodata=["auto"])
-    return parser
 
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
+    samples, edge, notes = imported(options.tables, series_options(options))
+    return {
+        "tables": [table.name for table in options.tables],
+        "block_degrees": edge if options.split == "block" else None,
+        **measured(samples, options, notes),
+    }
+
+
+def measured(
+    samples: Samples, options: argparse.Namespace, notes: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Score the models of `options` on the same folds; raises `InputError` for an unknown one."""
     models = tuple(name.strip() for name in options.models.split(","))
     if unknown := [name for name in models if name not in MODELS]:
         raise InputError(f"--models {unknown[0]!r} is not known; expected {', '.join(MODELS)}")
     if options.seeds < 1:
         raise InputError(f"--seeds {options.seeds}; expected 1 or more")
-    samples, edge, notes = imported(options.tables, series_options(options))
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in models}
     for seed in range(options.seeds):
         deal = make_folds if options.as_train else folds_of
@@ -111,11 +127,9 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
                 print(f"seed {seed} {name}: {scores.accuracy:.3f} / {scores.macro_f1:.3f} "
                       f"in {seconds:.1f} s", file=sys.stderr)  # fmt: skip
     return {
-        "tables": [table.name for table in options.tables],
         "split": options.split,
         "folds": folds.count,
         "seeds": options.seeds,
-        "block_degrees": edge if options.split == "block" else None,
         "series": len(samples),
         "held_out": sum(len(folds.held_out(fold)) for fold in range(folds.count)),
         "highest": _highest(samples, folds),
@@ -250,10 +264,11 @@ def _summary(runs: list[dict[str, float]]) -> dict[str, Any]:
     return found
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
+def lines(found: dict[str, Any]) -> Iterator[str]:
+    """Return what people are told of a measurement."""
     units = ", ".join(f"{count} {name}" for name, count in found["units"].items())
     yield (
-        f"{', '.join(found['tables'])}: {found['series']:,} series of {found['steps']} steps and "
+        f"{', '.join(found.get('tables', ['samples']))}: {found['series']:,} series of {found['steps']} steps and "
         f"{len(found['bands'])} bands, {len(found['classes'])} classes; {units}"
     )
     yield f"{found['split']} split, {found['folds']} folds, {found['seeds']} seeds"

@@ -73,6 +73,25 @@ def test_a_fix_says_what_the_whole_of_a_mixed_plot_is(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mended["share"], np.array([[1, 0], [1, 0], [0.4, 0.6]], "f4"))
 
 
+def test_names_are_compared_however_they_are_composed(tmp_path: Path) -> None:
+    samples = make_samples()
+    group = np.array([" a\u0308 "] * 3 + ["b"] * 3)
+    label = np.array(["che\u0302ne "] * 2 + ["he\u0302tre"] * 4)
+    samples = samples.assign(group=("sample", group), label=("sample", label))
+    path = file_of(tmp_path, "\u00e4,ch\u00eane,fix,h\u00eatre,,,\nb,h\u00eatre,drop,,,,\n")
+    mended = apply_decisions(samples, path)
+    # classes stay spelt as the samples spell them
+    assert mended["label"].values.tolist() == ["he\u0302tre"] * 3
+
+
+def test_decisions_over_other_samples_are_counted(tmp_path: Path) -> None:
+    samples = make_samples()
+    own = samples_fingerprint(samples)
+    rows = f"a,oak,accept,,,,{own}\nb,beech,drop,,,,0123456789abcdef\nc,oak,accept,,,,\n"
+    mended = apply_decisions(samples, file_of(tmp_path, rows))
+    assert mended.attrs["canopycube"]["decisions"]["of_other_samples"] == 1
+
+
 def test_a_row_of_a_sample_goes_before_that_of_its_group(tmp_path: Path) -> None:
     path = file_of(tmp_path, "b,beech,accept,,1/7,,\nb,beech,drop,,,,\na,oak,fix,beech,0/5,,\n")
     mended = apply_decisions(make_samples(), path)

@@ -49,3 +49,16 @@ def test_samples_without_places_make_an_item_without_a_footprint() -> None:
     found = model_item(replace(FACTS, bounds=None))
     assert found["geometry"] is None
     assert "bbox" not in found
+
+
+def test_classes_without_a_latin_letter_have_names_of_their_own() -> None:
+    classes = {"落叶松": "#000001", "油松": "#000002", "Lärche": "#000003", "Larche": "#000004"}
+    found = model_item(replace(FACTS, classes=classes))["properties"]["mlm:output"][0]
+    names = [one["name"] for one in found["classification:classes"]]
+    assert names == ["class_1", "class_2", "Larche", "Larche_4"]
+
+
+def test_a_simple_model_is_not_of_pytorch() -> None:
+    found = model_item(replace(FACTS, architecture="random forest", parameters=0))
+    assert found["properties"]["mlm:framework"] == "scikit-learn"
+    assert model_item(FACTS)["properties"]["mlm:framework"] == "PyTorch"

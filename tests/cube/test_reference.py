@@ -1,6 +1,7 @@
 """Labels land in the cell that contains them: against plain loops, rasterio and geopandas."""
 
 import json
+import re
 from pathlib import Path
 
 import geopandas
@@ -620,3 +621,33 @@ def test_the_first_shape_keeps_a_cell_also_among_mixed_shapes(tmp_path: Path) ->
     frame.to_file(tmp_path / "m.gpkg")
     reference = read_reference(ReferenceOptions(file=tmp_path / "m.gpkg"), GRID)
     assert reference.group.tolist() == ["#1"] * 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (("larch", "Larch"), "the classes 'Larch' and 'larch', which differ in blanks or case"),
+        (("larch", "7"), "mixes numbers such as '7' with words such as 'larch'"),
+        (("7", "7.0"), "the classes '7' and '7.0', which are the same number"),
+    ],
+)
+def test_labels_that_mean_one_class_are_told_unless_the_recipe_joins_them(
+    tmp_path: Path, labels: tuple[str, str], text: str
+) -> None:
+    rows = [(500_005.0 + 20 * at, 5_199_995.0, label) for at, label in enumerate((*labels, ""))]
+    file = write_csv(tmp_path / "t.csv", rows)
+    refuse(re.escape(text), file=file)
+    joined = dict.fromkeys(labels, "larch")
+    found = read_reference(ReferenceOptions(file=file, classes=joined), GRID)
+    assert (found.counts, found.dropped) == ({"larch": 2}, {"blank labels": 1})
+
+
+def test_polygons_that_a_systematic_sample_passes_by_are_counted(tmp_path: Path) -> None:
+    shapes = [shapely.box(500_001, 5_199_601, 500_399, 5_199_999),
+              shapely.box(500_011, 5_199_951, 500_029, 5_199_989)]  # fmt: skip
+    frame = geopandas.GeoDataFrame({"class": ["a", "b"]}, geometry=shapes, crs=CRS)
+    frame.to_file(tmp_path / "p.gpkg")
+    found = read_reference(ReferenceOptions(file=tmp_path / "p.gpkg", every=5), GRID)
+    reason = "polygons between the cells that every = 5 takes"
+    assert found.dropped[reason] == 1
+    assert found.dropped_names[reason] == ("#2",)

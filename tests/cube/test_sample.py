@@ -12,10 +12,11 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from cube.bands import NODATA
+from cube.blocks import spatial_blocks
 from cube.errors import InputError
 from cube.periods import Period, periods_between
 from cube.reference import Reference
-from cube.sample import SampleOptions, draw_samples, spatial_blocks
+from cube.sample import SampleOptions, draw_samples
 from cube.samplestore import open_samples, write_samples
 from cube.spec import CubeSpec
 from cube.store import CubeBlocks, create_cube, write_region

@@ -243,3 +243,22 @@ def test_series_without_a_cube_can_be_opened(tmp_path: Path) -> None:
     assert pd.read_parquet(tmp_path / "s.parquet").columns.tolist() == [
         "label", "group", "block", "NDVI_2020-01", "NDVI_2020-02",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut", "other"])
+@pytest.mark.parametrize("name", ["reflectance", "label", "fold_random"])
+def test_damaged_samples_are_told(cube: Path, tmp_path: Path, damage: str, name: str) -> None:
+    samples = draw_samples(cube, reference())
+    path = tmp_path / "samples.zarr"
+    write_samples(path, samples)
+    add_folds(path, {"random": np.arange(samples.sizes["sample"]) % 5 + 1})
+    chunk = next(one for one in (path / name / "c").rglob("*") if one.is_file())
+    match damage:
+        case "lost":
+            chunk.unlink()
+        case "cut":
+            chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
+        case _:
+            chunk.write_bytes(chunk.read_bytes()[:-2] + b"!!")
+    with pytest.raises(InputError, match=f"are damaged: '{name}' does not hold what was written"):
+        open_samples(path)

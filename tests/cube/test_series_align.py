@@ -13,7 +13,7 @@ from cube.periods import parse_month
 from cube.series import SeriesOptions, align, align_to, series_dataset
 from cube.series.median import median_of_cells
 from cube.series.observations import Observations
-from cube.series.places import blocks_of, groups_of, local_metres
+from cube.series.places import blocks_of, far_note, groups_of, local_metres
 from model.periods import calendar_positions
 
 EPOCH = date(1970, 1, 1)
@@ -195,6 +195,18 @@ def test_the_calendar_of_a_classifier_takes_series_of_another_year() -> None:
     np.testing.assert_array_equal(placed.value[0, :, 0], [0, 1, np.nan, 2])
 
 
+def test_series_that_end_early_stay_in_their_year_of_a_long_calendar() -> None:
+    """18 months: the middle of the first three is nearer to the middle of the same months later."""
+    long = every(30, date(2018, 1, 10), 18)
+    early = [every(30, date(year, 1, 10), 3) for year in (2018, 2020)]
+    found = align(series_of([long, long, *early]), SeriesOptions(step="month"))
+    assert len(found.periods) == 18
+    for one in (2, 3):
+        np.testing.assert_array_equal(found.value[one, :3, 0], [0, 1, 2])
+        assert np.isnan(found.value[one, 3:]).all()
+    assert not found.dropped
+
+
 def test_series_that_do_not_fit_a_classifier_are_told() -> None:
     months = ("03", "04", "05")
     with pytest.raises(InputError, match="has 4 dates, the classifier reads 3 periods"):
@@ -236,20 +248,72 @@ def test_near_places_share_a_group() -> None:
     lon, lat = np.array([10.0, 10.005, 10.011, 10.5]), np.full(4, 50.0)  # 358, 430 m, 35 km
     place, crs = local_metres(lon, lat)
     assert "+proj=aeqd" in crs
-    number, distance = groups_of(place, 500.0)
+    number, distance, cut = groups_of(place, 500.0)
     assert number[0] == number[1] == number[2] != number[3]
     assert distance == 500
+    assert cut is None
     assert len(set(groups_of(place, 400.0)[0].tolist())) == 3
     assert len(set(groups_of(place, 0.0)[0].tolist())) == 4
     again = np.concatenate([place, place])
     assert len(set(groups_of(again, 0.0)[0].tolist())) == 4
 
 
-def test_dense_places_do_not_become_one_group() -> None:
-    x, y = np.meshgrid(np.arange(20) * 300.0, np.arange(20) * 300.0)
-    number, distance = groups_of(np.column_stack([x.ravel(), y.ravel()]), None)
-    assert distance == 250
-    assert len(set(number.tolist())) == 400
+def carpet(count: int, step: float) -> np.ndarray:
+    """Return places on a square, `count` in a row."""
+    x, y = np.meshgrid(np.arange(count) * step, np.arange(count) * step)
+    return np.column_stack([x.ravel(), y.ravel()])
+
+
+def test_a_carpet_of_places_is_cut_into_squares_and_told() -> None:
+    number, distance, cut = groups_of(carpet(20, 300.0), None)  # 8 km from corner to corner
+    assert distance == 1000
+    assert len(set(number.tolist())) == 36
+    assert np.bincount(number).min() >= 4
+    assert cut is not None
+    assert "400 series are one chain of places" in cut
+
+
+def test_sites_stay_whole_however_dense_they_are() -> None:
+    sites = np.concatenate([carpet(10, 10.0) + np.array([50_000.0 * site, 0]) for site in range(4)])
+    number, distance, cut = groups_of(sites, None)
+    assert (distance, cut) == (1000, None)
+    np.testing.assert_array_equal(number, np.repeat(np.arange(4), 100))
+
+
+@given(
+    count=st.integers(1, 60),
+    spread=st.sampled_from([5.0, 60.0, 400.0]),
+    distance=st.sampled_from([0.0, 3.0, 17.5, 40.0]),
+    seed=st.integers(0, 10_000),
+)
+@settings(max_examples=60, deadline=None)
+def test_links_are_those_of_all_pairs(
+    count: int, spread: float, distance: float, seed: int
+) -> None:
+    place = np.round(np.random.default_rng(seed).uniform(-spread, spread, (count, 2)), 1)
+    found = groups_of(place, distance)[0]
+    expected = np.arange(count)
+    for _ in range(count):  # the smallest number of a chain spreads along it
+        for one in range(count):
+            near = np.hypot(*(place - place[one]).T) <= distance + 1e-9
+            expected[near] = expected[near].min()
+    for one in range(count):
+        np.testing.assert_array_equal(found == found[one], expected == expected[one])
+
+
+def test_many_places_in_one_spot_are_one_group() -> None:
+    """All pairs of them would be 20 thousand million."""
+    spot = np.random.default_rng(0).uniform(0, 300, (200_000, 2))
+    assert set(groups_of(spot, 1000.0)[0].tolist()) == {0}
+
+
+def test_places_on_several_continents_are_told() -> None:
+    lon, lat = np.array([-100.0, -60.0, 10.0, 100.0]), np.array([40.0, -10.0, 50.0, 20.0])
+    note = far_note(local_metres(lon, lat)[0])
+    assert note is not None
+    assert "train on the continents one by one" in note
+    country = local_metres(np.array([8.0, 16.0]), np.array([48.0, 54.0]))[0]
+    assert far_note(country) is None
 
 
 def test_blocks_are_floors_of_degrees_and_smaller_on_small_sites() -> None:

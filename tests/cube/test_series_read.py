@@ -166,7 +166,7 @@ def test_a_pattern_names_columns_that_nobody_could_guess(tmp_path: Path) -> None
 
 def test_attributes_are_no_observations(tmp_path: Path) -> None:
     table = long_table().assign(elevation=300, doy=lambda t: range(len(t)), aspect2=7.0, soil="x")
-    table["texture"] = np.arange(len(table)) / 100
+    table["texture"] = np.random.default_rng(0).random(len(table))
     found = read(written(tmp_path, table))
     assert found.bands == ("NDVI", "EVI", "texture")
     assert set(found.not_imported) == {"elevation", "doy", "aspect2", "soil"}
@@ -445,6 +445,11 @@ def test_columns_tell_series_from_exports(tmp_path: Path, header: str, is_series
     [
         ("2018-09-14", "2018-09-14"),
         ("2018-09-14T10:20:30Z", "2018-09-14"),
+        ("2018-09-14 23:30:00.5-05:00", "2018-09-15"),
+        ("2018-09-14T00:30+0200", "2018-09-13"),
+        ("2018-09-14 10", "2018-09-14"),
+        ("2018-09-14 garbage", None),
+        ("2018-09-14T25:00:00Z", None),
         ("20180914", "2018-09-14"),
         ("2018/9/4", "2018-09-04"),
         ("14.09.2018", "2018-09-14"),
@@ -458,3 +463,108 @@ def test_columns_tell_series_from_exports(tmp_path: Path, header: str, is_series
 def test_days_are_read_one_way_only(text: str, day: str | None) -> None:
     found = parse_day(text)
     assert (found and str(found)) == day
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["obs_id", "Unnamed: 0", "system:time_start", "epoch", "week_of_year", "sza", "view_zenith_mean",
+     "sun_angle", "rowid", "id_2", "julian_day"],
+)  # fmt: skip
+def test_columns_of_time_and_order_are_no_values_by_their_name(tmp_path: Path, name: str) -> None:
+    table = long_table()
+    table[name] = np.random.default_rng(0).random(len(table))
+    found = read(written(tmp_path, table))
+    assert found.bands == ("NDVI", "EVI")
+    assert name in found.not_imported
+    assert read(written(tmp_path, table), bands=("NDVI", name)).bands == ("NDVI", name)
+
+
+def test_columns_that_count_rows_are_no_values_whatever_they_are_called(tmp_path: Path) -> None:
+    """With rows sorted by class, they would tell the class."""
+    table = long_table(40).sort_values("label", kind="stable", ignore_index=True)
+    random = np.random.default_rng(0)
+    table["entry"] = np.arange(len(table)) * 3.5
+    table["ticket"] = 7000 + random.permutation(len(table))
+    table["moisture"] = random.random(len(table))
+    found = read(written(tmp_path, table))
+    assert set(found.bands) == {"NDVI", "EVI", "moisture"}
+    assert any("'entry', 'ticket' numbers the rows" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (("oak", "Oak"), "the classes 'Oak' and 'oak', which differ in blanks or case only"),
+        (("1", "01"), "the classes '01' and '1', which are the same number"),
+        (("oak", "7"), "mixes numbers such as '7' with words such as 'beech'"),
+    ],
+)
+def test_classes_are_written_alike_in_all_files(
+    tmp_path: Path, labels: tuple[str, str], text: str
+) -> None:
+    paths = []
+    for number, label in enumerate(labels):
+        other = "beech" if label.isalpha() or "7" in label else "2"
+        names = [label, other] if label != "7" else ["7", "8"]
+        table = long_table(4)
+        table["label"] = [names[int(one[1:]) % 2] for one in table["id"]]
+        paths.append(written(tmp_path, table, f"{number}.csv"))
+    with pytest.raises(InputError) as caught:
+        read_series(paths, SeriesOptions())
+    assert text in str(caught.value)
+    assert "0.csv, 1.csv" in str(caught.value)
+
+
+def test_two_columns_of_one_date_are_told(tmp_path: Path) -> None:
+    header = "id,label,NDVI_2018-01-01,NDVI_2018-02-01,NDVI_20180101"
+    path = tmp_path / "t.csv"
+    path.write_text(f"{header}\na,oak,0.1,0.2,0.3\nb,beech,0.1,0.2,0.3\n")
+    told = complaint(path)
+    assert "'NDVI_2018-01-01' and 'NDVI_20180101' are both NDVI of step 2018-01-01" in told
+
+
+def test_text_of_two_encodings_and_a_missing_file_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + long_table().to_csv(index=False).encode() + b"\xe4,1\n")
+    assert "begins as UTF-8, but byte" in complaint(path)
+    with pytest.raises(InputError, match=r"'none.parquet' does not exist"):
+        read(tmp_path / "none.parquet")
+
+
+def test_empty_text_in_parquet_is_an_empty_cell(tmp_path: Path) -> None:
+    table = long_table()
+    table["EVI"] = table["EVI"].astype(str)
+    table.loc[6, "EVI"] = " "
+    path = written(tmp_path, table, "t.parquet")
+    assert "row 7: EVI is empty" in complaint(path)
+    assert np.isnan(read(path, finds_nodata=True).value[6, 1])
+
+
+def test_values_beyond_single_precision_are_told(tmp_path: Path) -> None:
+    table = long_table()
+    table["moisture"] = np.random.default_rng(0).random(len(table))
+    table.loc[6, "moisture"] = 1e300
+    assert "line 8: moisture is inf" in complaint(written(tmp_path, table))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:5703", "EPSG:4978", "EPSG:4979", "EPSG:99999"])
+def test_a_crs_without_x_and_y_on_the_ground_is_told(tmp_path: Path, crs: str) -> None:
+    path = written(tmp_path, long_table())
+    with pytest.raises(InputError, match=r"which has no x and y on the ground|is not known"):
+        read(path, crs=crs)
+
+
+def test_places_of_a_series_may_differ_by_ten_metres_in_any_unit(tmp_path: Path) -> None:
+    table = long_table().drop(columns=["longitude", "latitude"])
+    table["x"], table["y"] = 900_000.0, 100_000.0
+    table.loc[1, "x"] += 30  # US survey feet: 9 m
+    path = written(tmp_path, table)
+    assert read(path, crs="EPSG:2263").lon is not None
+    assert "has two places" in complaint(path, crs="EPSG:32633")
+
+
+def test_shapes_that_are_none_are_told(tmp_path: Path) -> None:
+    table = long_table().drop(columns=["longitude", "latitude"])
+    table["geometry"] = [{"type": "Point"}] * len(table)
+    path = written(tmp_path, table, "t.parquet")
+    assert "no shapes; expected WKT, WKB or GeoJSON" in complaint(path)

@@ -266,3 +266,30 @@ def test_samples_that_do_not_fit_are_told(
         with pytest.raises(InputError) as caught:
             ask(choice)
         assert text in str(caught.value)
+
+
+def test_shares_are_renamed_before_labels_are_counted(stored: Path) -> None:
+    """Merged minorities may be the largest, and a class that is nowhere the largest has a name."""
+    whole = open_samples(stored).load()
+    count = whole.sizes["sample"]
+    share = np.tile(np.array([0.4, 0.3, 0.3], np.float32), (count, 1))
+    share[: count // 2] = [0.8, 0.2, 0.0]
+    mixed = whole.assign(
+        label=("sample", np.full(count, "a")), share=(("sample", "class"), share)
+    ).assign_coords({"class": np.array(["a", "b", "c"])})
+    write_samples(stored, mixed)
+    choice = SampleChoice(path=stored, classes={"a": "larch", "b": "oak", "c": "oak"})
+    assert classes_of(choice) == ("larch", "oak")
+    found = choose_samples(choice)
+    assert found["class"].values.tolist() == ["larch", "oak"]
+    expected = ["larch"] * (count // 2) + ["oak"] * (count - count // 2)
+    assert found["label"].values.tolist() == expected
+    np.testing.assert_allclose(found["share"].values[-1], [0.4, 0.6], rtol=1e-6)
+    few = choose_samples(replace(choice, options=SampleOptions(max_per_class=5)))
+    assert sorted(few["label"].values.tolist()) == ["larch"] * 5 + ["oak"] * 5
+    with pytest.raises(InputError, match=f"all {count} are 'b'"):
+        choose_samples(replace(choice, classes={}, drop=frozenset({"a"})))
+    with pytest.raises(InputError, match="name 'd', a class that samples"):
+        choose_samples(replace(choice, classes={"d": "x"}))
+    with pytest.raises(InputError, match="give 'a' a blank name"):
+        SampleChoice(path=stored, classes={"a": " "})

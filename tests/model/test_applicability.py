@@ -23,6 +23,7 @@ from model.certainty.space import Space
 from model.errors import ClassifierError, SampleError
 from model.features import DEFAULT_FEATURES
 from model.samples import Samples
+from model.split import Folds
 
 Make = Callable[..., Samples]
 
@@ -34,6 +35,10 @@ def samples(make_samples: Make) -> Samples:
 
 def values_of(samples: Samples) -> np.ndarray:
     return clear_values(DEFAULT_FEATURES, samples.reflectance, samples.bands)
+
+
+def folds_of(fold: np.ndarray) -> Folds:
+    return Folds(split="grouped", fold=fold.astype(np.int64), count=int(fold.max()) + 1, notes=())
 
 
 def learned(samples: Samples) -> Space:
@@ -88,9 +93,9 @@ def test_training_samples_are_at_no_distance_and_order_does_not_matter(samples: 
 
 
 def test_foreign_pixels_are_outside_and_held_out_groups_inside(samples: Samples) -> None:
-    fold = samples.block % 5
+    folds = folds_of(samples.block % 5)
     held_out = held_out_dissimilarity(
-        values_of(samples), label=samples.label, group=samples.group, fold=fold
+        values_of(samples), label=samples.label, group=samples.group, folds=folds
     )
     area = learn_applicability(
         {"features": values_of(samples)},
@@ -144,7 +149,9 @@ def test_a_hidden_layer_is_a_sequence_of_one_period() -> None:
     space = Space.learn(hidden, label=label, group=np.arange(200))
     between = np.full((1, 1, 8), 2.5, np.float32)
     assert space.dissimilarity(between)[0] > np.quantile(
-        held_out_dissimilarity(hidden, label=label, group=np.arange(200), fold=np.arange(200) % 4),
+        held_out_dissimilarity(
+            hidden, label=label, group=np.arange(200), folds=folds_of(np.arange(200) % 4)
+        ),
         0.95,
     )
 
@@ -247,7 +254,7 @@ def test_other_shapes_and_too_few_samples_are_refused(samples: Samples) -> None:
         Space.learn(gone, label=samples.label[:5], group=samples.group[:5])
     rest = {"label": samples.label, "group": samples.group}
     with pytest.raises(SampleError, match="all samples are in one fold"):
-        held_out_dissimilarity(values, **rest, fold=np.zeros(len(samples), np.int64))
+        held_out_dissimilarity(values, **rest, folds=folds_of(np.zeros(len(samples), np.int64)))
     distances = np.ones(len(samples), np.float32)
     with pytest.raises(SampleError, match=r"spaces \['features'\], distances \['hidden'\]"):
         learn_applicability({"features": values}, {"hidden": distances}, **rest)
@@ -257,7 +264,8 @@ def test_other_shapes_and_too_few_samples_are_refused(samples: Samples) -> None:
 
 def test_what_always_trains_is_not_held_out(samples: Samples) -> None:
     fold = np.where(samples.group < 3, -1, samples.block % 2)
+    folds = folds_of(fold)
     found = held_out_dissimilarity(
-        values_of(samples), label=samples.label, group=samples.group, fold=fold
+        values_of(samples), label=samples.label, group=samples.group, folds=folds
     )
     np.testing.assert_array_equal(np.isnan(found), samples.group < 3)

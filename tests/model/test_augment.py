@@ -16,7 +16,9 @@ from model.samples import Samples
 Make = Callable[..., Samples]
 
 
-_OFF = {"month_dropout": 0.0, "noise": 0.0, "mixup": 0.0, "calendar_input": False}
+_OFF = {
+    "shift_days": 0.0, "month_dropout": 0.0, "noise": 0.0, "mixup": 0.0, "calendar_input": False,
+}  # fmt: skip
 
 
 def set_up(samples: Samples, **settings: object) -> tuple[Augmentation, torch.Tensor]:
@@ -72,9 +74,11 @@ def test_season_is_read_between_the_steps(
     moved = augmentation.apply(steps)
     days = augmentation.days.double().numpy()
     around = np.concatenate([days - 365, days, days + 365])
-    for sample in (0, 5, 17, len(steps) - 1):
+    for sample in (0, *range(len(steps) // 4, 3 * len(steps) // 4, 3), len(steps) - 1):
         known = (steps[sample, :, : augmentation.features] != 0).any(dim=1).numpy()
-        for time, day in enumerate(days + (2 * float(turn[sample]) - 1) * 20):
+        # draws from a quarter to three quarters move, by -20 to 20 days
+        moved_by = (float(turn[sample]) - 0.5) * 80 if 0.25 < turn[sample] < 0.75 else 0.0
+        for time, day in enumerate(days + moved_by):
             after = int(np.searchsorted(around, day))
             share = (day - around[after - 1]) / (around[after] - around[after - 1])
             one, two = (after - 1) % 12, after % 12
@@ -84,6 +88,14 @@ def test_season_is_read_between_the_steps(
                 values = steps[sample, one].numpy(), steps[sample, two].numpy()
                 expected = (weights[0] * values[0] + weights[1] * values[1]) / sum(weights)
             np.testing.assert_allclose(moved[sample, time].numpy(), expected, atol=2e-4)
+
+
+def test_half_of_the_samples_keep_their_season(make_samples: Make) -> None:
+    augmentation, steps = set_up(make_samples(groups=60, gap=0), shift_days=20.0)
+    torch.manual_seed(0)
+    moved = augmentation.apply(steps)
+    is_kept = torch.isclose(moved, steps, atol=1e-5).all(dim=2).all(dim=1)
+    assert 0.4 < is_kept.float().mean() < 0.6
 
 
 def test_half_a_year_stands_still_at_its_ends(make_samples: Make) -> None:
@@ -124,3 +136,20 @@ def test_blends_stay_between_two_samples_and_labels_sum_to_one(
     assert (shares.gather(1, target.argmax(dim=1, keepdim=True)) >= 0.5 - 1e-6).all()
     assert blended.min() >= steps.min() - 1e-6
     assert blended.max() <= steps.max() + 1e-6
+
+
+def test_what_is_clear_is_told_by_the_mask(make_samples: Make) -> None:
+    # a clear step at the mean of every feature is all zeros, and no missing one
+    augmentation, steps = set_up(make_samples(groups=6), noise=0.3)
+    steps = torch.zeros_like(steps)
+    steps[:, ::2, augmentation.features] = 1
+    changed = (augmentation.apply(steps) != steps).any(dim=2)
+    assert changed[:, ::2].all()
+    assert not changed[:, 1::2].any()
+
+
+def test_the_last_clear_step_is_never_hidden(make_samples: Make) -> None:
+    augmentation, steps = set_up(make_samples(groups=30), month_dropout=0.99)
+    mask = steps[..., augmentation.features]
+    steps = torch.where(((mask.cumsum(dim=1) == 1) & (mask == 1))[..., None], steps, 0.0)
+    assert torch.equal(augmentation.apply(steps), steps)

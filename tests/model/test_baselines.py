@@ -46,8 +46,6 @@ def columns(train: Samples, samples: Samples, name: str) -> np.ndarray:
         return np.hstack([raw(samples), clear(samples)])
     impute = SimpleImputer(strategy="median").fit(raw(train))
     filled = [np.hstack([impute.transform(raw(s)), clear(s)]) for s in (train, samples)]
-    if name == "random forest":
-        return filled[1].astype(np.float32)
     return np.clip(StandardScaler().fit(filled[0]).transform(filled[1]), -10, 10)
 
 
@@ -312,3 +310,24 @@ def test_majority_equals_the_prior_of_scikit_learn(make_samples: Make) -> None:
     np.testing.assert_allclose(
         majority_probability(samples, 3), theirs.predict_proba(np.zeros((3, 1))), rtol=1e-6
     )
+
+
+def test_majority_counts_shares_and_needs_samples(make_samples: Make) -> None:
+    samples = make_samples(groups=6, classes=2)
+    share = np.tile(np.array([0.6, 0.4], np.float32), (len(samples), 1))
+    mixed = replace(samples, label=np.zeros_like(samples.label), share=share)
+    np.testing.assert_allclose(majority_probability(mixed, 1), [[0.6, 0.4]], atol=1e-6)
+    with pytest.raises(SampleError, match="there is no sample to take the shares"):
+        majority_probability(samples.take(np.zeros(0, np.int64)), 1)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_units_of_a_band_do_not_matter(make_samples: Make, name: str) -> None:
+    samples, test = make_samples(groups=24), make_samples(groups=24, seed=1)
+    radar = {"bands": tuple(f"V{band}" for band in samples.bands)}
+    features = FeatureSet(names=("band:VB04", "band:VB08"))
+    for unit in (1e-8, 1e8):
+        train = replace(samples, reflectance=samples.reflectance * np.float32(unit), **radar)
+        values = test.reflectance * np.float32(unit)
+        found = fit_baseline(name, train, features).probability(values, train.bands)
+        assert (found.argmax(axis=1) == test.label).mean() > 0.8

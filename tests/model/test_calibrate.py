@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.certainty.calibrate import FLOOR, Calibration, calibrate, cross_calibrated
-from model.certainty.checked import group_numbers, group_weights, parts_of_groups
+from model.certainty.checked import group_numbers, parts_of_groups
 from model.certainty.reliability import assess_reliability
 from model.errors import ClassifierError, SampleError
 
@@ -89,19 +89,17 @@ def test_a_class_that_was_never_learned_does_not_set_the_temperature() -> None:
     assert only == Calibration(temperature=1.0)
 
 
-def test_groups_weigh_the_same() -> None:
-    # one group of a thousand is always right, twenty of one are right every second time
-    confidence = np.full(1020, 0.8)
-    probability = np.stack([confidence, 1 - confidence], axis=1)
-    label = np.concatenate([np.zeros(1000, np.int64), np.tile([0, 1], 10)])
-    group = np.concatenate([np.zeros(1000, np.int64), np.arange(1, 21)])
-    by_sample = calibrate(probability, label).apply(probability)[0, 0]
-    by_group = calibrate(probability, label, group=group).apply(probability)[0, 0]
-    assert by_sample == pytest.approx(1010 / 1020, abs=0.01)
-    assert by_group == pytest.approx(11 / 21, abs=0.01)
-    weights = group_weights(group)
-    assert weights[group == 0].sum() == pytest.approx(1 / 21)
-    assert weights.sum() == pytest.approx(1)
+@pytest.mark.parametrize("power", [0.5, 1.0, 3.0])
+def test_shares_that_are_right_are_left_alone_and_sharp_ones_mended(power: float) -> None:
+    share = np.random.default_rng(2).dirichlet(np.ones(4), 400)
+    given_shares = sharpened(share, power)
+    label = share.argmax(axis=1)
+    found = calibrate(given_shares, label, share=share)
+    assert found.temperature == pytest.approx(power, rel=0.1)
+    assert np.abs(found.apply(given_shares) - share).mean() < 0.02
+    # shares of one class each are labels
+    alone = np.eye(4)[label]
+    assert calibrate(given_shares, label, share=alone) == calibrate(given_shares, label)
 
 
 def test_no_temperature_saw_the_groups_it_is_applied_to() -> None:
@@ -148,6 +146,8 @@ def test_a_calibration_survives_its_dictionary_and_refuses_another() -> None:
 def test_what_is_no_probability_is_refused() -> None:
     with pytest.raises(SampleError, match="rows are no probabilities"):
         calibrate(np.array([[np.nan, 1.0]]), np.array([1]))
+    with pytest.raises(SampleError, match=r"shares have shape \(1, 2\); 2 samples of 2 classes"):
+        calibrate(np.full((2, 2), 0.5), np.array([0, 1]), share=np.array([[0.5, 0.5]]))
     with pytest.raises(SampleError, match="there is no held-out sample"):
         calibrate(np.empty((0, 2)), np.empty(0, np.int64))
     with pytest.raises(SampleError, match="2 rows of probabilities but 1 values of 'group'"):

@@ -1,7 +1,9 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from model import checkpoint as checkpoint_module
 from model.config import TrainConfig
+from model.errors import ConfigError
 from model.samples import Samples
 from model.train import EpochReport, fit
 
@@ -42,8 +45,20 @@ def small(quick: TrainConfig) -> TrainConfig:
     return replace(quick, epochs=5, hidden=8)
 
 
+def elsewhere(samples: Samples) -> Samples:
+    """The same samples in groups that no others are of."""
+    return replace(samples, group=samples.group + 1000)
+
+
 def weights(report: EpochReport) -> list[dict[str, torch.Tensor]]:
     return [network.state_dict() for network in report.best.networks]
+
+
+def forge(path: Path, content: dict[str, Any]) -> None:
+    """Write the JSON with a checksum that fits, as someone who reads the code could."""
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    digest = sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(rest | {"checksum": digest}))
 
 
 def assert_equal(first: EpochReport, second: EpochReport) -> None:
@@ -64,7 +79,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     make_samples: Make, small: TrainConfig, tmp_path: Path, name: str, validated: bool
 ) -> None:
     samples = make_samples(groups=9)
-    validation = make_samples(groups=6, seed=1) if validated else None
+    validation = elsewhere(make_samples(groups=6, seed=1)) if validated else None
     settings = CONFIGS[name]
     config = (
         TrainConfig.preset("default", **settings) if "architecture" in settings
@@ -88,7 +103,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 def test_early_stopping_goes_on_waiting(
     make_samples: Make, small: TrainConfig, tmp_path: Path
 ) -> None:
-    train, validation = make_samples(groups=9), make_samples(groups=9, seed=1)
+    train, validation = make_samples(groups=9), elsewhere(make_samples(groups=9, seed=1))
     wrong = replace(train, label=np.random.default_rng(0).permutation(train.label))
     config = replace(small, epochs=60, patience=4, learning_rate=3e-2, members=2)
     whole = list(fit(wrong, config, validation=validation))
@@ -126,7 +141,7 @@ def test_a_checkpoint_of_something_else_is_replaced(
     others = [
         (samples, replace(small, seed=1), None),
         (make_samples(groups=6, seed=2), small, None),
-        (samples, small, make_samples(groups=6, seed=3)),
+        (samples, small, elsewhere(make_samples(groups=6, seed=3))),
     ]
     for other, config, validation in others:
         reports = list(fit(other, config, validation=validation, checkpoint=tmp_path))
@@ -136,7 +151,22 @@ def test_a_checkpoint_of_something_else_is_replaced(
         assert not any(report.note for report in reports[1:])
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "json", "list", "count", "path"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "cut",
+        "flipped",
+        "gone",
+        "json",
+        "list",
+        "edited",
+        "huge",
+        "count",
+        "epoch",
+        "averaged",
+        "path",
+    ],
+)
 def test_a_broken_checkpoint_is_replaced(
     make_samples: Make, small: TrainConfig, tmp_path: Path, damage: str
 ) -> None:
@@ -156,12 +186,26 @@ def test_a_broken_checkpoint_is_replaced(
         content_path.write_bytes(b"{")
     elif damage == "list":
         content_path.write_text("[]")
+    elif damage == "edited":
+        content_path.write_text(json.dumps(content | {"done": 0, "more": 1}))
+    elif damage == "huge":
+        content_path.write_text(json.dumps(content) + " " * 2**21)
+    elif damage in ("epoch", "averaged"):
+        forge(content_path, content | {"member": content["member"] | {damage: 10**9}})
     elif damage == "count":
-        content_path.write_text(json.dumps(content | {"done": 7}))
+        forge(content_path, content | {"done": 7})
     else:
-        content_path.write_text(json.dumps(content | {"state": "../" * 21 + "x"}))
+        forge(content_path, content | {"state": "../" * 21 + "x"})
     reports = list(fit(samples, config, checkpoint=tmp_path))
     assert "is broken (" in reports[0].note
     assert "\n" not in reports[0].note
     assert len(reports) == 2
     assert_equal(reports[-1], expected[-1])
+
+
+def test_a_file_is_no_folder_for_a_checkpoint(
+    make_samples: Make, small: TrainConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "notes").write_text("")
+    with pytest.raises(ConfigError, match="notes' is a file; name a folder"):
+        next(iter(fit(make_samples(groups=6), small, checkpoint=tmp_path / "notes")))

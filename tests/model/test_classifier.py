@@ -1,3 +1,4 @@
+import copy
 import json
 import pickle
 from collections.abc import Callable
@@ -118,9 +119,20 @@ def test_a_save_that_fails_leaves_the_old_classifier(
         ),
         scores={"f1": float("nan")},
     )
-    with pytest.raises(ValueError, match="JSON compliant"):
+    with pytest.raises(ClassifierError, match=r"cannot be saved: .*JSON compliant"):
         other.save(saved)
     assert SpeciesClassifier.load(saved).fingerprint == classifier.fingerprint
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    classifier: SpeciesClassifier, tmp_path: Path
+) -> None:
+    network = copy.deepcopy(classifier.fitted.network)
+    network.head.bias[0] = float("nan")
+    broken = replace(classifier, fitted=replace(classifier.fitted, networks=(network,)))
+    with pytest.raises(ClassifierError, match="weights are not finite; the training did not"):
+        broken.save(tmp_path / "broken")
+    assert not (tmp_path / "broken").exists()
 
 
 def test_saving_never_touches_what_is_no_classifier(
@@ -240,6 +252,12 @@ class _Bomb:
             "'more' belongs to nothing",
         ),
         (lambda f: forge(f, lambda c: c["model"].update(networks=2)), "2 networks are stored"),
+        (lambda f: forge(f, lambda c: c["model"].update(networks=True)), "True networks are stor"),
+        (lambda f: forge(f, lambda c: c["model"].update(limit=True)), "scaled features is True"),
+        (lambda f: forge(f, lambda c: c["model"].update(steps=11)), "it reads 11 periods; 12 are"),
+        (lambda f: forge(f, lambda c: c["periods"].pop()), "it reads 12 periods; 11 are named"),
+        (lambda f: forge(f, lambda c: c.update(samples="few")), "hash of the samples is 'few'"),
+        (lambda f: forge(f, lambda c: c.update(scores=[1])), r"the scores are \[1\]"),
         (lambda f: forge(f, lambda c: c["model"].update(networks="many")), "'many' networks"),
         (lambda f: forge(f, lambda c: c["model"].update(type="pickle")), "type 'pickle' is not kn"),
         (lambda f: forge(f, lambda c: c["model"].update(type="baseline")), "the stored model lac"),

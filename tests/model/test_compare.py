@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+from model import compare
 from model.compare import Against, Interval, compare_answers
 
 
@@ -118,3 +119,12 @@ def test_verdict_is_a_sentence(ends: tuple[float, float, float], units: int, tex
     )  # fmt: skip
     assert against.verdict == text
     assert json.loads(json.dumps(against.to_dict(), allow_nan=False))["verdict"] == text
+
+
+def test_draws_in_strips_are_the_draws_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    label, good, poor, unit = _answers()
+    found = []
+    for strip in (7, 1000):
+        monkeypatch.setattr(compare, "_STRIP", strip)
+        found.append(compare_answers(label, good, poor, unit=unit, classes=4, draws=120))
+    assert found[0] == found[1]

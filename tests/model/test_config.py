@@ -31,6 +31,13 @@ def test_reference_preset_is_the_reference_workflow() -> None:
     assert (config.balanced_sampling, config.logit_adjustment, config.focal_gamma) == (False, 0, 0)
 
 
+def test_default_preset_is_made_for_other_years_and_gaps() -> None:
+    config = TrainConfig.preset("default")
+    assert config.shift_days > 15  # a season 15 days off is one of those it was trained on
+    assert config.month_dropout >= 0.4  # four of twelve months may be missing
+    assert (config.mixup, config.members) == (0, 1)
+
+
 def test_presets_can_be_overridden() -> None:
     config = TrainConfig.preset("reference", layers=1, features=["NDVI", "B8"])
     assert config.layers == 1
@@ -81,6 +88,10 @@ def test_settings_survive_json() -> None:
         ({"focal_gamma": "2"}, "focal_gamma is '2'; expected int or float"),
         ({"hiden": 3}, "training has no setting hiden"),
         ({"features": 3}, "features is 3; expected FeatureSet"),
+        ({"features": ["NDVI", 3]}, r"features are \['NDVI', 3\]; expected a list of names"),
+        ({"seed": 10**400}, "seed is 1000"),
+        ({"noise": 10**400}, "noise is beyond all floating-point numbers"),
+        ({"architecture": ["lstm"]}, r"architecture is \['lstm'\]; expected str"),
     ],
 )
 def test_impossible_settings_are_refused(override: dict[str, object], text: str) -> None:

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.certainty.conformal import (
-    FEWEST_GROUPS,
     ConformalSets,
     calibrate_sets,
     cross_conformal,
@@ -43,28 +42,6 @@ def test_one_group_gives_the_finite_sample_quantile(count: int, seed: int, cover
     scores = [1 - value for value in true]
     enough = [s for s in scores if sum(other <= s + 1e-12 for other in scores) >= needed]
     assert sets.threshold[0] == pytest.approx(min(enough) if enough else 1.0)
-
-
-def test_group_weighting_equals_a_loop() -> None:
-    probability, label, group = drawn(60, 7, classes=2)
-    keep = np.random.default_rng(0).random(len(label)) < 0.6  # groups of different sizes
-    probability, label, group = probability[keep], label[keep], group[keep]
-    sets = calibrate_sets(probability, label, group, weighting="group")
-    for index in range(2):
-        mine = label == index
-        names = np.unique(group[mine])
-        assert sets.groups[index] == len(names) >= FEWEST_GROUPS
-        pairs = []
-        for sample in np.flatnonzero(mine):
-            share = 1 / ((len(names) + 1) * (group[mine] == group[sample]).sum())
-            pairs.append((1 - probability[sample, index], share))
-        reached, threshold = 0.0, 1.0
-        for score, share in sorted(pairs):
-            reached += share
-            if reached >= 0.9 - 1e-9:
-                threshold = score
-                break
-        assert sets.threshold[index] == pytest.approx(threshold)
 
 
 def test_nine_in_ten_of_every_class_are_covered_over_held_out_groups() -> None:
@@ -168,3 +145,9 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
         calibrate_sets(probability, label, group, coverage=1.0)
     with pytest.raises(SampleError, match="two of each are the least"):
         cross_conformal(probability, label, np.zeros(30, np.int64))
+
+
+def test_fewer_groups_than_none_are_refused() -> None:
+    entry = {"coverage": 0.9, "threshold": [0.5, 1.0], "groups": [3, -5]}
+    with pytest.raises(ClassifierError, match=r"groups of the sets are \[3, -5\]; expected 0 or"):
+        ConformalSets.from_dict(entry, classes=2)

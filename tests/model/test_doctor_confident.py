@@ -216,6 +216,21 @@ def test_groups_that_are_never_held_out_are_counted_and_not_judged() -> None:
     assert (len(nothing), nothing.unjudged, nothing.noise) == (0, 2, 0.0)
 
 
+def test_samples_without_features_are_not_judged(make_samples: Make) -> None:
+    samples = make_samples(groups=24, per_group=4)
+    values = samples.reflectance.copy()
+    lost = samples.group == samples.group[0]
+    values[lost, :, samples.bands.index("B11")] = np.nan
+    broken = replace(samples, reflectance=values)
+    folds = make_folds(broken, "grouped", seed=1)
+    probability = pooled_baselines(FEW)(broken, folds, np.ones(len(broken), dtype=bool))
+    np.testing.assert_array_equal(np.isnan(probability).all(axis=1), lost)
+    assert diagnose(pooled_baselines(FEW), broken, folds).unjudged == 1
+    values[..., samples.bands.index("B11")] = np.nan
+    with pytest.raises(SampleError, match="B11 has no value in any sample"):
+        pooled_baselines(FEW)(broken, folds, np.ones(len(broken), dtype=bool))
+
+
 def test_wrong_input_is_refused(make_samples: Make) -> None:
     good, label, group = random_rows(0, 6, 3)
     with pytest.raises(SampleError, match="labels reach from 0 to 3; 3 classes allow 0 to 2"):

@@ -115,12 +115,6 @@ def test_spellings_become_canonical() -> None:
     assert FeatureSet(names=("b2", "B8a", "ndvi")).names == ("B02", "B8A", "NDVI")
 
 
-def test_restricted_to_what_the_bands_allow() -> None:
-    assert DEFAULT_FEATURES.restricted_to(("B04", "B08")).names == ("B04", "B08", "NDVI")
-    with pytest.raises(FeatureError, match="suffice for none"):
-        FeatureSet(names=("EVI",)).restricted_to(("B04", "B08"))
-
-
 @pytest.mark.parametrize(
     ("names", "text"),
     [
@@ -170,9 +164,6 @@ def test_spectral_shape_is_the_share_among_the_bands_of_the_set() -> None:
     found = features.compute(*one(PIXEL))[0, 0]
     np.testing.assert_allclose(found, [0.04 / 0.6, 0.03, 0.36 / 0.6, 0.2 / 0.6], rtol=1e-5)
     assert features.required_bands == ("B02", "B04", "B08", "B11")
-    fewer = features.restricted_to(("B02", "B04", "B08"))
-    np.testing.assert_allclose(fewer.compute(*one(PIXEL))[0, 0], [0.1, 0.03, 0.9], rtol=1e-5)
-    assert features.restricted_to(("B02", "B04")).names == ("B02",)
     dark = dict.fromkeys(PIXEL, 0.0001)
     assert np.isnan(FeatureSet(names=("shape:B04", "shape:B08")).compute(*one(dark))).all()
 
@@ -209,3 +200,12 @@ def test_what_tells_date_and_place_is_warned_of() -> None:
     assert found[1].startswith("SIPI is made of B01, which has 60 m pixels")
     assert found[2].startswith("TCI_G repeat B04, B03 and B02 as 8-bit counts")
     assert len(warnings_of(REFERENCE_FEATURES)) == 5
+
+
+def test_what_tells_date_and_place_is_known_in_any_spelling() -> None:
+    odd = ("B1", "aot", "wvp", "b9", "MSK_CLDPRB", "QA10", "QA_PIXEL", "scl", "VH")
+    assert default_features(odd).names == ("band:VH",)
+    found = warnings_of(FeatureSet(names=("band:B1", "band:aot", "log:b9")))
+    assert [text.split(" in a simulated")[0][:24] for text in found] == [
+        "band:B1 has 60 m pixels ", "band:aot is a smooth fie", "log:B09 is made of B09, ",
+    ]  # fmt: skip

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model import importance
+from model.certainty.checked import parts_of_groups
 from model.errors import SampleError
 from model.features import FeatureSet
 from model.importance import (
@@ -116,16 +118,57 @@ def test_one_period_is_enough_where_one_tells_all(told_apart: Samples) -> None:
 
 
 def test_what_is_needed_stays(told_apart: Samples) -> None:
-    # periods 2 and 7 tell one half of the groups each, so both are needed
-    reflectance = told_apart.reflectance.copy()
-    reflectance[told_apart.group % 4 < 2, 2] = np.nan
+    # half of the groups are told by period 2 alone, half by period 7 alone
+    reflectance = np.full_like(told_apart.reflectance, 0.1)
+    red = told_apart.bands.index("B04")
+    rests_on_second = told_apart.group % 4 < 2
+    reflectance[~rests_on_second, 2, red] += 0.2 * told_apart.label[~rests_on_second]
+    reflectance[rests_on_second, 2] = np.nan
+    reflectance[rests_on_second, 7, red] += 0.2 * told_apart.label[rests_on_second]
     kept = periods_needed([(Threshold(), replace(told_apart, reflectance=reflectance))])
-    fewest = fewest_periods(kept)
-    assert (
-        fewest.periods == (told_apart.periods[2], told_apart.periods[7]) or len(fewest.periods) == 1
-    )  # period 7 alone tells all: it stands in where the first is missing
-    assert kept[-1].to_dict()["macro_f1"] == 1
-    assert kept[-1].periods == (told_apart.periods[7],)
+    assert fewest_periods(kept).periods == (told_apart.periods[2], told_apart.periods[7])
+    assert kept[-1].macro_f1 < 0.9
+    assert len(kept[-1].to_dict()["periods"]) == 1
+
+
+def test_a_group_in_two_folds_chooses_or_scores_but_not_both(
+    told_apart: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = told_apart.take(np.arange(0, len(told_apart), 2))
+    two = told_apart.take(np.arange(1, len(told_apart), 2))
+    dealt: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def watched(group: np.ndarray, parts: int, *, seed: int) -> np.ndarray:
+        part = parts_of_groups(group, parts, seed=seed)
+        dealt.append((group, part))
+        return part
+
+    monkeypatch.setattr(importance, "parts_of_groups", watched)
+    periods_needed([(Threshold(), one), (Threshold(), two)])
+    [(_, part)] = dealt
+    groups = np.concatenate([one.group, two.group])
+    assert all(len(set(part[groups == name].tolist())) == 1 for name in set(groups.tolist()))
+
+
+def test_many_periods_are_left_out_several_at_once(told_apart: Samples) -> None:
+    days = np.datetime64("2022-01-01") + np.arange(73) * 5
+    long = replace(
+        told_apart,
+        periods=tuple(f"{day}/{day + 4}" for day in days),
+        reflectance=np.tile(told_apart.reflectance, (1, 7, 1))[:, :73],
+    ).take(np.arange(0, len(told_apart), 5))
+    calls: list[tuple[int, int]] = []
+    kept = periods_needed(
+        [(Threshold(), long)], watch=lambda done, total: calls.append((done, total))
+    )
+    assert len(kept[1].periods) == 55
+    assert [len(one.periods) for one in kept[-24:]] == list(range(24, 0, -1))
+    assert calls[-1] == (len(calls), len(calls))
+    assert len(calls) < 1000  # one by one would be 2,700
+    # the two periods that tell stand in for each other, and yet one of them stays
+    assert kept[-1].macro_f1 == 1
+    for before, after in pairwise(kept):
+        assert set(after.periods) < set(before.periods)
 
 
 def test_nothing_to_measure_on_is_refused(told_apart: Samples) -> None:

@@ -8,9 +8,12 @@ import pytest
 
 from model.classifier import SpeciesClassifier
 from model.config import TrainConfig
+from model.crossvalidate import compare_models
 from model.errors import ClassifierError, ConfigError, SampleError
-from model.learn import Learned, LearnPlan, learn
+from model.learn import Learned, LearnPlan, learn, refuse_empty_classes
 from model.samples import Samples
+from model.scoretable import ScoreTable
+from model.verdict import choices_told, verdict
 
 Make = Callable[..., Samples]
 COLOURS = ("#1b9e77", "#d95f02", "#7570b3")
@@ -50,6 +53,7 @@ def test_everything_a_report_needs_is_found_and_is_json(learned: Learned) -> Non
     assert found["applicability"]["spaces"] == ["features", "hidden"]
     assert found["applicability"]["inside"] > 0.7
     assert len(found["importance"]["months"]) == 12
+    assert found["importance"]["enough"] in found["importance"]["months"]
     assert [level["nodes"] for level in found["legend"]["levels"]] == [
         ["conifers", "species 2"],
         ["species 0", "species 1", "species 2"],
@@ -97,6 +101,9 @@ def test_auto_ships_the_winner_and_saves_it_without_pickle(
     made = learn(samples, plan_of(weak, model="auto"))
     assert made.found["model"] in ("lda", "random forest")
     assert made.found["verdict"].startswith(made.found["model"])
+    assert made.found["verdict"].endswith(
+        "chosen among 3 on these samples, so the score is a little flattering."
+    )
     made.classifier.save(tmp_path / "classifier")
     assert not [file for file in (tmp_path / "classifier").iterdir() if "pkl" in file.name]
     again = SpeciesClassifier.load(tmp_path / "classifier")
@@ -117,6 +124,46 @@ def test_a_network_that_loses_is_told_to(samples: Samples, quick: TrainConfig) -
     made = learn(samples, plan_of(weak))
     assert made.found["model"] == "lstm"
     assert " is better: " in made.found["verdict"]
+    assert "flattering" not in made.found["verdict"]
+
+
+def test_the_verdict_says_better_only_where_that_is_clear(
+    learned: Learned, samples: Samples
+) -> None:
+    """The saved model is compared with the best one, whatever the network did."""
+    right = samples.label[learned.table.predictions_of("block").index]
+    names = ("lstm", "lda", "random forest")
+    random = np.random.default_rng(0)
+
+    def table_of(shares: tuple[float, ...]) -> ScoreTable:
+        """Give each model a share of right answers; all are asked the same."""
+        predictions, entries = [], []
+        for name, share in zip(names, shares, strict=True):
+            of_block = learned.table.predictions_of("block", name)
+            wrong = random.permutation(len(right)) >= round(share * len(right))
+            answer = np.where(wrong, (right + 1) % 3, right)
+            predictions.append(replace(of_block, probability=np.eye(3, dtype=np.float32)[answer]))
+            against = compare_models(samples, predictions[-1], predictions[0])
+            entry = learned.table.of("block", name)
+            entries.append(replace(entry, against=None if name == "lstm" else against))
+        table = replace(learned.table, predictions=tuple(predictions))
+        return replace(table, entries=tuple(entries))
+
+    def told(shares: tuple[float, ...]) -> str:
+        return verdict(samples, table_of(shares), "random forest", "block").split("held out. ")[1]
+
+    assert told((0.3, 0.6, 0.9)) == "No other model that was tried is better."
+    assert told((0.3, 0.95, 0.6)).startswith("lda is better: lda wins by ")
+    close = told((0.3, 0.92, 0.9))
+    assert close.startswith("lda is ahead, but no difference can be shown: lda is ")
+    assert told((0.9, 0.3, 0.5)).startswith("lstm is better: lstm wins by ")
+
+
+def test_the_verdict_says_what_was_chosen_on_the_samples_that_score() -> None:
+    assert choices_told(models=0, trials=1) == ""
+    told = choices_told(models=6, trials=20)
+    assert "chosen among 6 on these samples, so the score is a little flattering" in told
+    assert "chosen among 20 trials on these samples, those of the simple models" in told
 
 
 def test_a_stopped_run_gives_the_classifier_of_one_that_was_not(
@@ -148,5 +195,10 @@ def test_what_cannot_be_learned_is_refused(samples: Samples, quick: TrainConfig)
     ):
         plan_of(quick, model="mlp")
     more = replace(samples, classes=(*samples.classes, "yew"))
+    share = np.eye(4, dtype=np.float32)[samples.label]
+    with pytest.raises(SampleError, match="classes yew have"):
+        refuse_empty_classes(replace(more, share=share))
+    share[0] = [0.6, 0.0, 0.0, 0.4]
+    refuse_empty_classes(replace(more, share=share))
     with pytest.raises(SampleError, match="classes yew have no sample; drop or merge them"):
         learn(more, plan_of(quick, colours=(*COLOURS, "#000000")))

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,8 +87,9 @@ def test_classes_without_parents_are_one_level() -> None:
         ({"a": "x", "x": "y", "y": "x"}, "'.' lies above itself"),
         ({"c": "x"}, "'c', which is no class and above none; classes are a, b"),
         ({"a": " "}, "gives 'a' a blank parent"),
+        ({"b": "x", "a": 5}, "gives 'a' the parent 5; names are text"),
     ],
 )
-def test_what_is_no_tree_is_refused(parents: dict[str, str], words: str) -> None:
+def test_what_is_no_tree_is_refused(parents: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Legend(classes=("a", "b"), parents=parents)

@@ -78,6 +78,35 @@ def test_gradients_reach_what_is_read() -> None:
     torch.testing.assert_close(found, steps.grad, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_last_states_are_torch_s(bidirectional: bool) -> None:
+    lstm = nn.LSTM(5, 32, num_layers=2, batch_first=True, bidirectional=bidirectional)
+    exact = copy.deepcopy(lstm).double()
+    steps = torch.randn(33, 4, 5)
+    last = TrainingLSTM(lstm).last(steps)
+    ends = exact(steps.double())[1][0][-1 - bidirectional :]
+    expected = torch.cat(tuple(ends), dim=1)
+    torch.testing.assert_close(last.double(), expected, atol=2e-6, rtol=0)
+    slope = torch.randn(last.shape)
+    (last * slope).sum().backward()
+    (expected * slope.double()).sum().backward()
+    for found, wanted in zip(lstm.parameters(), exact.parameters(), strict=True):
+        assert found.grad is not None
+        torch.testing.assert_close(found.grad.double(), wanted.grad, atol=1e-4, rtol=1e-5)
+
+
+def test_gradients_of_several_batches_add_up() -> None:
+    lstm = nn.LSTM(5, 32, batch_first=True)
+    reader, batches = TrainingLSTM(lstm), [torch.randn(3, 4, 5) for _ in range(3)]
+    for steps in batches:
+        reader(steps).square().sum().backward()
+    found = [weight.grad for weight in lstm.parameters()]
+    lstm.zero_grad()
+    lstm(torch.cat(batches))[0].square().sum().backward()
+    for one, weight in zip(found, lstm.parameters(), strict=True):
+        torch.testing.assert_close(one, weight.grad, atol=1e-5, rtol=1e-4)
+
+
 def test_memory_is_reused_for_batches_of_other_sizes() -> None:
     lstm = nn.LSTM(5, 32, batch_first=True)
     reader = TrainingLSTM(lstm)
@@ -112,8 +141,9 @@ def test_dropout_between_layers_drops_and_scales() -> None:
 
 def test_dropped_values_are_as_many_as_asked_and_the_mean_stays() -> None:
     torch.manual_seed(0)
-    values = torch.ones(12, 32, 129)
-    dropped = lstm_training._dropped(values, 0.2)
+    factors = np.empty((12, 129, 32), np.float32)
+    lstm_training.draw_factors(factors, 0.2)
+    dropped = torch.from_numpy(factors)
     assert 0.19 < float((dropped == 0).float().mean()) < 0.21
     torch.testing.assert_close(dropped[dropped > 0], torch.full_like(dropped[dropped > 0], 1.25))
     # four values come of one draw: they must not go together

@@ -36,8 +36,9 @@ PLAIN: dict[str, Any] = {
         {"architecture": "ltae"},
         {"architecture": "inception"},
         PLAIN,
+        PLAIN | {"standardise": False, "noise": 0.0},
     ],
-    ids=["default", "attention", "tempcnn", "ltae", "inception", "plain"],
+    ids=["default", "attention", "tempcnn", "ltae", "inception", "plain", "raw"],
 )
 def test_another_runtime_gives_the_same_probabilities(
     settings: dict[str, Any], make_samples: Callable[..., Samples], tmp_path: Path
@@ -56,6 +57,12 @@ def test_another_runtime_gives_the_same_probabilities(
     (found,) = session.run([OUTPUT], dict(zip(INPUTS, given, strict=True)))
     expected = made.probability(samples.reflectance, samples.bands)
     np.testing.assert_allclose(found, expected, atol=2e-5)
+    empty, odd = given[0].copy(), given[0].copy()
+    # a feature without a value is none, and beyond the limit is at the limit
+    empty[0, 0], odd[0, 0] = (1e30, np.inf) if config.standardise else (np.nan, np.inf)
+    values = [session.run([OUTPUT], {INPUTS[0]: f, INPUTS[1]: given[1]})[0] for f in (empty, odd)]
+    np.testing.assert_array_equal(*values)
+    assert np.isfinite(values[1]).all()
     told = session.get_modelmeta().custom_metadata_map
     assert told["features"].split("\n") == list(features.names)
     assert told["classes"].split("\n") == list(made.classes)

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -227,6 +228,19 @@ def test_blocks_that_do_not_fit_are_refused(
         predict_block(classifier, block[:, :6], bands[:6])
     with pytest.raises(ValueError, match="min_months is 0"):
         predict_block(classifier, block, bands, min_months=0)
+
+
+def test_what_is_no_probability_has_no_class(
+    classifier: SpeciesClassifier, block: np.ndarray, make_samples: Make
+) -> None:
+    network = copy.deepcopy(classifier.fitted.network)
+    network.head.bias[0] = float("nan")
+    # nothing after it, which would refuse it, too
+    broken = replace(
+        classifier, fitted=replace(classifier.fitted, networks=(network,)), calibration=None
+    )
+    with pytest.raises(ClassifierError, match="gave probabilities that are not finite"):
+        predict_block(broken, block[:, :, :3, :3], make_samples(groups=3).bands)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

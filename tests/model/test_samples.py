@@ -99,7 +99,7 @@ def test_statistics_rest_on_clear_training_values_only(make_samples: Make) -> No
     prepared = learned.apply(samples.reflectance, samples.bands)
     clear = np.isfinite(red) & np.isfinite(near)
     np.testing.assert_array_equal(prepared[..., 2], clear)
-    assert not prepared[~clear].any()
+    assert not prepared[~clear][:, :3].any()  # the calendar follows
     np.testing.assert_allclose(prepared[clear][:, :2].mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(prepared[clear][:, :2].std(axis=0), 1, rtol=1e-4)
 
@@ -135,3 +135,13 @@ def test_a_feature_that_is_never_clear_is_named(make_samples: Make) -> None:
         Preparation.learn(
             replace(samples, reflectance=dark), TrainConfig(features=FeatureSet(names=("NDVI",)))
         )
+
+
+def test_the_label_of_a_mixed_sample_is_its_largest_share(make_samples: Make) -> None:
+    samples = make_samples(groups=6, classes=3)
+    share = np.tile(np.array([0.4, 0.4, 0.2], np.float32), (len(samples), 1))
+    share[samples.label == 2] = [0, 0, 1]
+    replace(samples, share=share)
+    share[samples.label == 1] = [0.7, 0.3, 0]
+    with pytest.raises(SampleError, match="16 samples have a label that is not their largest sha"):
+        replace(samples, share=share)

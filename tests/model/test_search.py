@@ -1,10 +1,11 @@
 import math
+from typing import Any
 
 import pytest
 
 from model.config import TrainConfig
 from model.errors import ConfigError
-from model.search import Range, best_of, configured, search
+from model.search import Range, Trial, best_of, configured, search
 
 RANGES = {"hidden": [8, 512], "learning_rate": [1e-4, 1e-2], "bidirectional": [True, False]}
 
@@ -50,7 +51,7 @@ def test_wide_ranges_are_drawn_by_orders_of_magnitude() -> None:
 
 
 def test_settings_that_exclude_each_other_are_tried_without_a_score() -> None:
-    config = TrainConfig(month_dropout=0.0)
+    config = TrainConfig(month_dropout=0.0, input_pieces=0)
     trials = list(
         search(config, {"mask_input": [False], "month_dropout": [0.2]}, lambda _: 1.0, trials=2)
     )
@@ -66,9 +67,12 @@ def test_settings_that_exclude_each_other_are_tried_without_a_score() -> None:
         ({"seed": [1, 2]}, "'seed' is no setting"),
         ({"hidden": []}, "hidden has no values"),
         ({"hidden": [128, 64]}, "hidden from 128 to 64; ends must rise"),
+        ({"hidden": [64, 9, 5000]}, "hidden 5000 cannot be trained: .* expected 1 to 4096"),
+        ({"dropout": [0.1, 3.0]}, "dropout 3.0 cannot be trained: .* expected 0.0 to 0.99"),
+        ({"learning_rate": [1e-4, math.inf]}, "from 0.0001 to inf; ends must be finite"),
     ],
 )
-def test_wrong_ranges_are_refused(ranges: dict[str, list[int]], words: str) -> None:
+def test_wrong_ranges_are_refused(ranges: dict[str, list[Any]], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         list(search(TrainConfig(), ranges, lambda _: 0.0, trials=2))
 
@@ -76,3 +80,37 @@ def test_wrong_ranges_are_refused(ranges: dict[str, list[int]], words: str) -> N
 def test_words_and_three_numbers_are_choices() -> None:
     assert Range.of("hidden", [32, 64, 128]).choices == (32, 64, 128)
     assert Range.of("pooling", ["last", "mean"]).choices == ("last", "mean")
+
+
+def test_another_architecture_brings_its_shape() -> None:
+    seen: list[TrainConfig] = []
+
+    def score(config: TrainConfig) -> float:
+        seen.append(config)
+        return 0.0
+
+    ranges = {"architecture": ["tempcnn", "ltae", "inception", "lstm"]}
+    trials = list(search(TrainConfig(), ranges, score, trials=20))
+    assert not any(math.isnan(trial.score) for trial in trials)
+    for config in seen:
+        assert config == TrainConfig.preset("default", architecture=config.architecture)
+    assert {config.architecture for config in seen} == {"tempcnn", "ltae", "inception", "lstm"}
+    back = configured(
+        TrainConfig.preset("default", architecture="tempcnn"),
+        Trial(number=1, settings={"architecture": "lstm"}, score=0.0),
+    )
+    assert back == TrainConfig()
+
+
+def test_epochs_that_are_searched_are_the_epochs_trained() -> None:
+    trial = Trial(number=1, settings={"epochs": 3}, score=0.0)
+    assert configured(TrainConfig(least_steps=800), trial).least_steps == 0
+    both = Trial(number=1, settings={"epochs": 3, "least_steps": 50}, score=0.0)
+    assert configured(TrainConfig(), both).least_steps == 50
+
+
+def test_a_value_that_needs_another_one_is_searched_with_it() -> None:
+    ranges: dict[str, list[Any]] = {"mask_input": [False], "month_dropout": [0.0, 0.2, 0.4]}
+    config = TrainConfig(input_pieces=0)
+    trials = list(search(config, ranges, lambda _: 1.0, trials=12))
+    assert {math.isnan(trial.score) for trial in trials} == {True, False}

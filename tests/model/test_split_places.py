@@ -11,6 +11,7 @@ from scipy.stats import wasserstein_distance
 from model.errors import SplitError
 from model.samples import Samples
 from model.split import ALL_SPLITS, NEVER_HELD_OUT, SPLITS, Split, make_folds, splits_of
+from model.split.knndm import places_between
 
 
 def placed(
@@ -243,3 +244,27 @@ def test_what_a_split_needs_is_said() -> None:
     for given_samples, split, options, text in cases:
         with pytest.raises(SplitError, match=text):
             make_folds(given_samples, split, **options)  # type: ignore[arg-type]
+    for prediction, text in (
+        (np.empty((0, 2)), "no place of prediction was given"),
+        (np.array([[0.0, 1.0], [np.nan, 2.0]]), "1 of 2 places of prediction have no finite"),
+    ):
+        with pytest.raises(SplitError, match=text):
+            make_folds(samples, "knndm", prediction=prediction)
+
+
+def test_a_year_of_the_same_stands_is_told() -> None:
+    samples = placed(2)
+    twice = replace(samples, year=np.arange(len(samples)) % 2 + 2020)
+    notes = make_folds(twice, "year").notes
+    assert notes[-1].startswith("60 groups lie in several years: the same stand is on both sides")
+
+
+def test_samples_almost_in_a_line_get_places_along_it() -> None:
+    along = np.linspace(0, 50_000, 40)
+    for aside in (0.0, 1e-6, 0.01):
+        line = np.column_stack([along, 80_000 - along])  # falling to the east
+        line[::2] += aside
+        found = places_between(line)
+        assert 1000 <= len(found) <= 4000
+        assert np.abs(found.sum(axis=1) - 80_000).max() < 50
+        assert np.ptp(found[:, 0]) > 49_000

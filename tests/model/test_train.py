@@ -7,13 +7,19 @@ import pytest
 import torch
 
 from model.config import TrainConfig
-from model.errors import FeatureError, SampleError
+from model.errors import ConfigError, FeatureError, SampleError
 from model.features import FeatureSet
+from model.member import Member
 from model.predictor import Predictor
 from model.samples import Samples
 from model.train import EpochReport, fit
 
 Make = Callable[..., Samples]
+
+
+def elsewhere(samples: Samples) -> Samples:
+    """The same samples in groups that no others are of."""
+    return replace(samples, group=samples.group + 1000)
 
 
 def last(reports: list[EpochReport]) -> dict[str, torch.Tensor]:
@@ -62,7 +68,7 @@ def test_the_epoch_of_lowest_validation_loss_is_kept(
     make_samples: Make, quick: TrainConfig
 ) -> None:
     # shuffled labels cannot be learned: the validation loss rises soon
-    train, validation = make_samples(groups=12), make_samples(groups=12, seed=1)
+    train, validation = make_samples(groups=12), elsewhere(make_samples(groups=12, seed=1))
     wrong = np.random.default_rng(0).permutation(train.label)
     config = replace(quick, patience=4, epochs=60, learning_rate=2e-2)
     reports = list(fit(replace(train, label=wrong), config, validation=validation))
@@ -265,3 +271,68 @@ def test_unusable_samples_are_refused(make_samples: Make, quick: TrainConfig) ->
     other = replace(samples, classes=("a", "b", "c"))
     with pytest.raises(SampleError, match="other classes or periods"):
         next(iter(fit(samples, quick, validation=other)))
+
+
+def test_validation_that_would_mislead_is_refused(make_samples: Make, quick: TrainConfig) -> None:
+    samples = make_samples(groups=6)
+    held = elsewhere(samples)
+    with pytest.raises(SampleError, match="validation shares 6 groups with the training, first 0"):
+        next(iter(fit(samples, quick, validation=samples)))
+    spring = tuple(f"{period}-01/{period}-20" for period in samples.periods)
+    with pytest.raises(SampleError, match="other classes or periods"):
+        next(iter(fit(samples, quick, validation=replace(held, periods=spring))))
+    empty = held.reflectance.copy()
+    empty[:2] = np.nan
+    with pytest.raises(SampleError, match="2 of 48 validation samples have no clear period"):
+        next(iter(fit(samples, quick, validation=replace(held, reflectance=empty))))
+
+
+def test_classes_that_only_mixed_samples_have_are_learned(
+    make_samples: Make, quick: TrainConfig
+) -> None:
+    samples = make_samples(groups=6, classes=2)
+    share = np.tile(np.array([0.6, 0.4], np.float32), (len(samples), 1))
+    mixed = replace(samples, label=np.zeros_like(samples.label), share=share)
+    report = list(fit(mixed, replace(quick, epochs=2, least_steps=0)))[-1]
+    found = report.best.probability(mixed.reflectance, mixed.bands)
+    assert np.isfinite(found).all()
+
+
+def test_divergence_ends_training_with_what_to_do(make_samples: Make) -> None:
+    samples = make_samples(groups=6)
+    radar = replace(
+        samples,
+        bands=("V",),
+        reflectance=np.ascontiguousarray(samples.reflectance[..., :1]) * np.float32(3e38),
+    )
+    config = TrainConfig.preset(
+        "reference", architecture="tempcnn", features=["band:V"], hidden=4, epochs=3
+    )
+    with pytest.raises(ConfigError, match="training diverged: in epoch 1 the loss"):
+        list(fit(radar, config))
+
+
+@pytest.mark.parametrize("architecture", ["tempcnn", "inception"])
+def test_a_batch_of_one_sample_has_no_spread_to_learn_from(
+    make_samples: Make, architecture: str
+) -> None:
+    samples = make_samples(groups=3, per_group=3, gap=0)
+    one = replace(samples, reflectance=samples.reflectance[:, :1], periods=samples.periods[:1])
+    config = TrainConfig.preset(
+        "default", architecture=architecture, hidden=4, epochs=1, batch_size=4
+    )
+    assert np.isfinite(next(iter(fit(one, config))).loss)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "share", "expected"), [(10, 0.9, 9), (3, 1 / 3, 1), (7, 0.0, 0)]
+)
+def test_weights_of_a_share_of_the_epochs_are_averaged(
+    quick: TrainConfig, epochs: int, share: float, expected: int
+) -> None:
+    config = replace(quick, hidden=2, weight_average=share)
+    member = Member(config, epochs=epochs, member=0, channels=19, classes=2, steps=12)
+    for epoch in range(epochs):
+        member.epoch = epoch + 1
+        member.candidate(config)
+    assert member.averaged == expected

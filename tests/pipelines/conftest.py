@@ -43,6 +43,9 @@ block_size = 300
 [training]
 hidden = 16
 epochs = 4
+baselines = ["lda"]
+# a small forest has few stands of some classes
+audit_allow = ["few-groups"]
 [outputs]
 folder = "out"
 """

@@ -13,9 +13,10 @@ from labelled_series import SeriesSpec, simulated_series
 from cube.samplestore import write_samples
 from cube.zarrstore import SCHEMA
 from model.samples import Samples
-from model.split import make_folds
-from pipelines.audit_samples import AuditOptions, audit_run, audit_samples, samples_of
+from model.split import Folds, make_folds
+from pipelines.audit_samples import AuditOptions, audit_run, audit_samples
 from pipelines.audit_text import findings_json
+from pipelines.draw_samples import samples_of
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -44,7 +45,15 @@ def dataset_of(samples: Samples, *, dropped: dict[str, int] | None = None) -> xr
             "period": ("time", np.array(samples.periods)),
             "band": np.array(samples.bands),
         },
-        attrs={"canopycube": {"schema": SCHEMA, "kind": "samples", "dropped": dropped or {}}},
+        attrs={
+            "canopycube": {
+                "schema": SCHEMA,
+                "kind": "samples",
+                "dropped": dropped or {},
+                "bands": list(samples.bands),
+                "periods": list(samples.periods),
+            }
+        },
     )
 
 
@@ -83,11 +92,66 @@ def test_pixel_that_was_drawn_twice_is_told(clean: xr.Dataset) -> None:
 
 
 def test_labels_that_gave_no_sample_are_told(clean: xr.Dataset) -> None:
-    dropped = {"points outside the cube": 4, "cells beyond the most per group or class": 9}
+    dropped = {
+        "points outside the cube": 4,
+        "patch cells outside the cube": 3,
+        "observations outside the calendar": 5,
+        "cells claimed by different classes": 2,
+        "cells beyond the most per group or class": 9,
+    }
     broken = clean.assign_attrs(canopycube={**clean.attrs["canopycube"], "dropped": dropped})
     report = audit_run(broken)
     told = {one.code: one for one in report.findings}
     assert told["label-outside"].count == 4
+    assert told["label-conflict"].count == 2
+
+
+@pytest.mark.parametrize("value", [-999.0, np.inf])
+def test_values_that_no_model_takes_are_told_and_counted(clean: xr.Dataset, value: float) -> None:
+    values = clean["reflectance"].values.copy()
+    values[3, 4, 5] = value
+    report = audit_run(clean.assign(reflectance=(clean["reflectance"].dims, values)))
+    told = [one for one in report.findings if one.severity == "severe"]
+    assert [(one.code, one.count, one.rows) for one in told] == [("fill-value", 1, (3,))]
+
+
+def test_samples_that_training_leaves_out_are_told_and_not_split(
+    clean: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = with_fill(clean)["reflectance"].values.copy()
+    values[:9, :, 2] = np.nan
+    counted: list[int] = []
+
+    def remembered(samples: Samples, split: Any, **more: Any) -> Folds:
+        counted.append(len(samples))
+        return make_folds(samples, split, **more)
+
+    monkeypatch.setattr("pipelines.audit_samples.make_folds", remembered)
+    report = audit_run(clean.assign(reflectance=(clean["reflectance"].dims, values)))
+    told = {one.code: one for one in report.findings}
+    assert set(counted) == {clean.sizes["sample"] - 9}
+    assert told["empty-sequence"].rows == tuple(range(9))
+    # rows are those of the stored samples
+    assert told["fill-value"].rows == tuple(range(14, clean.sizes["sample"], 7))
+
+
+def test_no_buffer_lies_round_samples_of_the_random_split_only(
+    clean: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, tuple[float, object]] = {}
+
+    def remembered(samples: Samples, split: Any, **more: Any) -> Folds:
+        asked[split] = more["buffer"], more["prediction"]
+        return make_folds(samples, split, **more)
+
+    monkeypatch.setattr("pipelines.audit_samples.make_folds", remembered)
+    places = np.zeros((3, 2))
+    audit_run(clean, AuditOptions(buffer=20.0, splits=("year",), prediction=places))
+    # as model.crossvalidate.compare_splits asks for them
+    assert {split: buffer for split, (buffer, _) in asked.items()} == {
+        "random": 0.0, "grouped": 20.0, "block": 20.0, "year": 20.0,
+    }  # fmt: skip
+    assert all(prediction is places for _, prediction in asked.values())
 
 
 def test_atmosphere_is_severe_only_where_the_network_sees_it() -> None:
@@ -96,7 +160,12 @@ def test_atmosphere_is_severe_only_where_the_network_sees_it() -> None:
     values[samples.label == 0, :, -1] += np.float32(0.05)
     dataset = dataset_of(samples)
     broken = dataset.assign(reflectance=(dataset["reflectance"].dims, values))
-    for features, severity in ((None, "warning"), (("B02", "wvp"), "severe")):
+    for features, severity in (
+        (None, "warning"),
+        (("B02", "wvp"), "severe"),
+        (("B02", "band:WVP"), "severe"),
+        (("B02", "log:wvp"), "severe"),
+    ):
         report = audit_run(broken, AuditOptions(features=features))
         told = [(one.code, one.severity) for one in report.findings if "class-by" in one.code]
         assert told == [("class-by-wvp", severity)]
@@ -139,13 +208,25 @@ def test_command_takes_a_recipe(tmp_path: Path, clean: xr.Dataset, command: Comm
         'name = "Series"\n[reference]\nsamples = "drawn.zarr"\n[training]\nfolds = 3\n'
         '[outputs]\nfolder = "out"\n'
     )
-    write_samples(tmp_path / "drawn.zarr", clean)
+    write_samples(tmp_path / "drawn.zarr", with_fill(clean))
     code, _, err = command("audit", recipe)
     assert code == 2
-    assert f"draw it: canopycube sample {recipe}" in err
-    write_samples(tmp_path / "out" / "samples.zarr", clean)
+    assert "there are no samples for this recipe yet; run `canopycube sample` first" in err
+    assert command("sample", recipe)[0] == 0
     code, out, _ = command("audit", recipe, "--json")
-    assert code == 0
+    assert code == 1
     assert json.loads(out)["audited"] == str(recipe)
+    # what the recipe allows need not be allowed again
+    code, out, _ = command("audit", recipe, "--set", 'training.audit_allow=["fill-value"]')
+    assert code == 0
+    assert "allowed   fill-value" in out
+    # a slip of the pen allows nothing
+    code, _, err = command("audit", recipe, "--set", 'training.audit_allow=["fill-valu"]')
+    assert code == 2
+    assert "training.audit_allow 'fill-valu' is no code of a finding" in err
+    # samples of another recipe are not audited as this one's
+    code, _, err = command("audit", recipe, "--set", "sampling.max_per_class=5")
+    assert code == 2
+    assert "run `canopycube sample` first" in err
     code, _, err = command("audit", recipe, "other.csv")
     assert (code, "one recipe or tables" in err) == (2, True)

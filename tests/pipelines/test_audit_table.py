@@ -15,7 +15,7 @@ from cube.errors import InputError
 from pipelines.__main__ import main
 from pipelines.audit_rows import read_plain_rows
 from pipelines.audit_table import audit_tables
-from pipelines.audit_text import AuditReport, report_lines
+from pipelines.audit_text import AuditReport, report_lines, write_rows
 
 FEW_PATCHES: Any = {"patches": (1, 1), "samples": (4, 4)}
 
@@ -207,6 +207,60 @@ def test_several_files_are_audited_together(tmp_path: Path, series: pd.DataFrame
     assert {name.split(" of ")[1] for name in report.names["row"]} == {"a.csv", "b.csv"}
 
 
+def test_equal_ids_of_two_files_are_two_sequences(tmp_path: Path, series: pd.DataFrame) -> None:
+    for name in ("a.csv", "b.csv"):
+        series.to_csv(tmp_path / name, index=False)
+    report = audit_tables([str(tmp_path)])
+    assert report.samples == 2 * series["id"].nunique()
+    assert "duplicate-date" not in by_code(report)
+    assert {name.split(" of ")[1] for name in report.names["id"]} == {"a.csv", "b.csv"}
+
+
+def test_infinite_values_are_told(tmp_path: Path, series: pd.DataFrame) -> None:
+    broken = series.copy()
+    broken.iloc[30, broken.columns.get_loc("B04")] = np.inf
+    broken.to_csv(tmp_path / "s.csv", index=False)
+    found = by_code(audit_tables([str(tmp_path / "s.csv")]))
+    assert (found["fill-value"].count, found["fill-value"].severity) == (1, "severe")
+
+
+def test_empty_parquet_is_refused(tmp_path: Path, series: pd.DataFrame) -> None:
+    series.iloc[:0].to_parquet(tmp_path / "s.parquet", index=False)
+    with pytest.raises(InputError, match=r"'s\.parquet' has a header but no row"):
+        audit_tables([str(tmp_path / "s.parquet")])
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.parquet"])
+def test_too_many_rows_and_too_long_sequences_are_refused(
+    tmp_path: Path, series: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / name
+    series.to_csv(path, index=False) if path.suffix == ".csv" else series.to_parquet(path)
+    monkeypatch.setattr("pipelines.audit_table._MOST_VALUES", 1000)
+    with pytest.raises(InputError, match="values, more than 1,000; audit them in parts"):
+        audit_tables([str(path)])
+    monkeypatch.setattr("pipelines.audit_rows._MOST_ROWS", 50)
+    with pytest.raises(InputError, match="more than 50 rows; audit it in parts"):
+        audit_tables([str(path)])
+
+
+def test_rows_hold_nothing_a_spreadsheet_runs(tmp_path: Path, series: pd.DataFrame) -> None:
+    broken = series.assign(label='=cmd|"/c calc"!A1 ' + series["label"])
+    broken.loc[broken.index[3], "B04"] = -0.0999
+    broken.loc[broken.index[:3], "B04"] = -9999
+    broken.to_csv(tmp_path / "s.csv", index=False)
+    write_rows(tmp_path / "rows.csv", audit_tables([str(tmp_path / "s.csv")]))
+    written = pd.read_csv(tmp_path / "rows.csv")
+    assert len(written)
+    assert written["label"].str.startswith("'=cmd").all()
+
+
+def test_names_of_files_hold_nothing_a_terminal_obeys(tmp_path: Path, series: pd.DataFrame) -> None:
+    series.to_csv(tmp_path / "s.csv", index=False)
+    series.drop(columns="label").to_csv(tmp_path / "a\x1b[31m.csv", index=False)
+    assert "\x1b" not in "\n".join(report_lines(audit_tables([str(tmp_path)])))
+
+
 # --- the command ------------------------------------------------------------------------------
 
 Command = Callable[..., tuple[int, str, str]]
@@ -261,6 +315,12 @@ def test_json_has_every_finding_also_when_it_fails(export: Export, command: Comm
         ("id,date,label,B02\n1,2022-01-01,,3\n", "row 2 has no label; give every row a class"),
         ("a,b\n1,2\n", "lacks the columns image_date"),
         ("id,date,label\n1,2022-01-01,oak\n", "has no column with values beside"),
+        ("id,date,label,B02\n", "has a header but no row"),
+        ("id,date,label,B02\n1,2022-01-01,oak,3\n,2022-01-01,oak,3\n", "row 3 has no id"),
+        (
+            f"id,date,label,B02\n1,2022-01-01,oak,3\n2,2022-01-01,{'x' * 900_000},3\n",
+            "row 3: label has 900,000 characters; 300 are the most",
+        ),
         (
             "id,date,label,lon,lat,B02\n1,2022-01-01,oak,500,2,3\n",
             "row 2: coordinates are no longitude and latitude",

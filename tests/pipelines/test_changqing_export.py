@@ -39,7 +39,13 @@ Command = Callable[..., tuple[int, str, str]]
 BANDS = {name: canonical_band(name) for name in FEATURES if name[0] in "BAW"}
 """The export's name of each band, and ours."""
 
-QUICK = ("training.hidden=64", "training.epochs=30", "composite.tile=64", "composite.chunk=32")
+QUICK = (
+    "training.hidden=64",
+    "training.epochs=30",
+    'training.baselines=["lda"]',
+    "composite.tile=64",
+    "composite.chunk=32",
+)
 """What makes a run on 64 x 112 pixels quick."""
 
 
@@ -507,7 +513,10 @@ def test_the_reference_recipe_learns_from_the_exports(
     ]
     (tmp_path / "changqing.toml").write_text("\n".join(lines))
     (tmp_path / "imported").symlink_to(imported[0])
-    recipe = read_recipe(tmp_path / "changqing.toml", ("training.epochs=2", "training.hidden=8"))
+    recipe = read_recipe(
+        tmp_path / "changqing.toml",
+        ("training.epochs=2", "training.hidden=8", 'training.baselines=["lda"]'),
+    )
     with open_run(recipe, reporter) as run:
         found = run.sample()
         trained = run.train()

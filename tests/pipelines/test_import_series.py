@@ -113,6 +113,8 @@ def test_an_import_is_replaced_and_nothing_else(
     [
         (("--id", "plot"), "has no column 'plot' (--id)"),
         (("--step", "week"), "--step 'week' is no step"),
+        (("--step", "month", "--first", "2010-03"), "--first and --last go together"),
+        (("--first", "2010-03", "--last", "2010-05"), "are the months of a common calendar; say"),
         (("--nodata", "none"), "--nodata 'none' is no number"),
         (("--bands", "NDVI,B04"), "has no column 'B04' (--bands)"),
         (("--scale", "7"), "--scale 7.0; expected"),
@@ -192,6 +194,35 @@ def test_labels_give_scores(classifier: Path, tmp_path: Path) -> None:
     assert report["scores"]["accuracy"] > 0.8
     assert report["scores"]["unknown_labels"] == {"yew": 1}
     assert any("1 labelled 'yew'" in line for line in prediction_lines(report))
+
+
+def test_labels_that_are_all_unknown_are_told(classifier: Path, tmp_path: Path) -> None:
+    _, report = predicted(classifier, seasons(4).assign(label="yew"), tmp_path)
+    assert report["scores"] == {"series": 0, "unknown_labels": {"yew": 4}}
+    told = prediction_lines(report)
+    assert "scores    none: no label of the tables is a class of the classifier" in told
+    assert any("4 labelled 'yew'" in line for line in told)
+
+
+def test_no_cell_of_the_table_runs_in_a_spreadsheet(classifier: Path, tmp_path: Path) -> None:
+    new = seasons(4).astype({"id": object})
+    new["id"] = new["id"].map({0: "=1+2", 1: "-7", 2: "@x", 3: "+cmd|x"})
+    new["label"] = "=HYPERLINK(1)"
+    found, _ = predicted(classifier, new, tmp_path)
+    assert found["id"].tolist() == ["'=1+2", "-7", "'@x", "'+cmd|x"]
+    assert set(found["label"]) == {"'=HYPERLINK(1)"}
+    found, _ = predicted(classifier, new, tmp_path, "out.parquet")
+    assert found["id"].tolist() == ["=1+2", "-7", "@x", "+cmd|x"]
+
+
+def test_a_prediction_takes_no_words_that_would_do_nothing(
+    classifier: Path, table: Path, tmp_path: Path, command: Command
+) -> None:
+    to = tmp_path / "out.csv"
+    assert command("predict", classifier, table, "--to", to)[0] == 0
+    for word in ("--bands", "--group-distance", "--block-degrees"):
+        with pytest.raises(SystemExit):
+            command("predict", classifier, table, "--to", to, word, "1")
 
 
 def test_series_without_a_step_stay_in_the_table_without_a_class(

@@ -229,6 +229,23 @@ def test_a_fix_is_undone_in_its_own_words(tmp_path: Path) -> None:
     assert case["earlier"] is None
 
 
+def test_other_decisions_have_a_browser_memory_of_their_own(tmp_path: Path) -> None:
+    stored = make_samples(wrong=(4,))
+    write_samples(tmp_path / "samples.zarr", stored)
+    label = str(stored["label"].values[0])
+    group = str(stored["group"].values[0])
+    digests = []
+    for note in ("", "", "seen"):
+        write_decisions(
+            tmp_path / "d.csv", [Decision(group=group, given=label, action="accept", note=note)]
+        )
+        examine_labels(recipe_in(tmp_path, decisions="d.csv"), Reporter(is_quiet=True))
+        text, _, data = page_of(tmp_path)
+        digests.append(data["decided"])
+    assert digests[0] == digests[1] != digests[2]
+    assert "[data.name, data.fingerprint, data.decided].join" in text
+
+
 def test_wrong_places_are_told_before_the_work(tmp_path: Path) -> None:
     recipe = recipe_in(tmp_path)
     reporter = Reporter(is_quiet=True)

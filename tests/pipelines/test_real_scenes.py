@@ -52,6 +52,8 @@ def test_a_crop_site_ends_in_a_map_and_honest_scores(
         block_size = 80
         [training]
         epochs = 20
+        baselines = ["lda"]
+        audit_allow = ["few-groups"]
         [outputs]
         folder = "out"
         """,

@@ -3,10 +3,13 @@
 import contextlib
 import re
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -20,8 +23,11 @@ from cube.periods import Period
 from cube.stac import PROVIDERS, Provider
 from cube.stac.pixels import READERS
 from cube.stac.providers import ACCESS_KINDS
-from pipelines.recipe import SOURCES, Recipe, read_recipe
+from model.config import Preset, TrainConfig
+from model.errors import ConfigError
+from pipelines.recipe import SOURCES, Recipe, TrainingSection, read_any_recipe, read_recipe
 from pipelines.recipe_cube import CompositeSection, ExportSection, GapsSection, StacSection
+from pipelines.train_model import _years_of, check_training
 
 GOOD = """
 name = "Reserve"
@@ -241,3 +247,66 @@ def test_no_override_breaks_the_reader(text: str, tmp_path_factory: pytest.TempP
     for override in (f"name={text}", text):
         with contextlib.suppress(InputError):
             _read(folder, GOOD, override)
+
+
+def test_every_setting_of_a_network_is_a_key_of_training() -> None:
+    keys = set(TrainingSection.model_fields)
+    assert {field.name for field in fields(TrainConfig)} <= keys
+    for preset in get_args(Preset):
+        settings = TrainConfig.preset(preset).to_dict()
+        given = {name: value for name, value in settings.items() if value is not None}
+        assert TrainingSection.model_validate(given).model_dump(include=set(given)) == (
+            given | {"features": tuple(given["features"])}
+        )
+
+
+def test_lists_in_lists_beyond_reason_are_told(tmp_path: Path) -> None:
+    deep = "[" * 20_000 + "]" * 20_000
+    with pytest.raises(InputError, match="lists in lists beyond reason"):
+        _read(tmp_path, f"{GOOD}\nx = {deep}")
+    with pytest.raises(InputError, match="lists in lists beyond reason"):
+        _read(tmp_path, GOOD, f"name={deep}")
+
+
+def test_a_recipe_of_samples_that_has_a_map_is_told(tmp_path: Path) -> None:
+    (tmp_path / "samples.zarr").mkdir()
+    path = tmp_path / "recipe.toml"
+    text = 'name = "x"\n[reference]\nsamples = "samples.zarr"\n[outputs]\nfolder = "out"\n'
+    path.write_text(text + "[map]\nmin_months = 2\n")
+    with pytest.raises(
+        InputError, match=r"map: unknown key; it goes with a recipe of scenes, which"
+    ):
+        read_any_recipe(path)
+    path.write_text(text + "[trainings]\n")
+    with pytest.raises(InputError, match=r"unknown key; did you mean 'training'\?"):
+        read_any_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ('model = "mlp"\nbaselines = ["lda"]', "model is 'mlp', which is not scored"),
+        ('splits = ["knndm", "knndm"]', "training.splits names one twice"),
+        ('splits = ["region"]', "name the column of regions in reference.region_column"),
+        ("search = { ranges = { hiden = [8, 16] } }", "'hiden' is no setting that can be searched"),
+        ("search = { ranges = { hidden = [16, 8] } }", "ends must rise"),
+    ],
+)
+def test_training_that_cannot_be_is_told_before_a_build(
+    tmp_path: Path, line: str, text: str
+) -> None:
+    (tmp_path / "labels.csv").write_text("lon,lat,class\n")
+    recipe = _read(tmp_path, f'{GOOD}[reference]\nfile = "labels.csv"\n[training]\n{line}\n')
+    with pytest.raises((InputError, ConfigError)) as caught:
+        check_training(recipe)
+    assert text in str(caught.value)
+
+
+def test_the_years_of_a_model_are_those_of_its_samples() -> None:
+    stored = xr.Dataset(
+        {"year": ("sample", np.array([2016, 2019, 2020]))},
+        coords={"period": ("time", np.array(["2018-09", "2018-10", "2019-02"]))},
+    )
+    start, end = _years_of(stored)
+    assert (str(start)[:10], str(end)[:10]) == ("2016-09-01", "2021-02-28")
+    assert str(_years_of(stored.drop_vars("year"))[1])[:19] == "2019-02-28T23:59:59"

@@ -27,13 +27,15 @@ def _entry(split: str, *, notes: tuple[str, ...] = (), score: float | None = 0.5
 REPORT = {
     "name": "Reserve <b>`x`",
     "training": {
+        "model": "lstm",
+        "split": "block",
         "scores": {
             "entries": [
                 _entry("random"),
                 _entry("grouped", score=None, notes=("the split finds 1 group",)),
                 _entry("block"),
             ]
-        }
+        },
     },
 }
 

@@ -321,7 +321,7 @@ def test_the_reference_preset_says_which_bands_it_lacks(
 ) -> None:
     with (
         open_run(forest_recipe("training.preset=reference"), reporter) as run,
-        pytest.raises(ValueError, match=r"training needs bands .*, which the cube does not have"),
+        pytest.raises(ValueError, match=r"training needs bands .*, which the samples do not have"),
     ):
         run.all()
     assert not (run.layout.cube).exists(), "told before the build"

@@ -1,0 +1,157 @@
+"""The sections `audit` and `training` of a run's report in; lines for a terminal and Markdown out."""
+
+from typing import Any
+
+SPLITS = {
+    "random": "random pixels held out: flatters, neighbours are on both sides",
+    "grouped": "whole groups held out",
+    "block": "whole spatial blocks held out",
+    "region": "whole regions held out",
+    "year": "whole years held out",
+    "knndm": "held out as far from training samples as the map is (kNNDM)",
+}
+"""The ways samples are held out, and how each is to be read."""
+
+_SEVERITIES = ("severe", "warning", "note")
+
+
+def audit_lines(audit: dict[str, Any]) -> list[str]:
+    """Return the codes of what an audit found, by severity."""
+    lines = []
+    for severity in _SEVERITIES:
+        found = [one for one in audit["findings"] if one["severity"] == severity]
+        if found:
+            codes = (one["code"] + " (allowed)" * one["allowed"] for one in found)
+            lines.append(f"{severity:<8}  {', '.join(dict.fromkeys(codes))}")
+    lines = lines or ["nothing was found"]
+    return [f"audit     {lines[0]}", *(f"          {line}" for line in lines[1:])]
+
+
+def training_lines(training: dict[str, Any]) -> list[str]:
+    """Return every score, the verdict, and what probabilities of the classifier are worth."""
+    lines = [f"scores    {line}" for line in score_lines(training["scores"])]
+    if verdict := training.get("verdict"):
+        lines.append(f"verdict   {verdict}")
+    lines += [f"          {line}" for line in certainty_lines(training)]
+    lines += [
+        f"left out  {count:,} {reason}" for reason, count in training.get("left_out", {}).items()
+    ]
+    return lines + [f"warning   {text}" for text in training.get("warnings", ())]
+
+
+def score_lines(scores: dict[str, Any]) -> list[str]:
+    """Return one line per split: accuracy and macro-F1 of the network beside the simple models."""
+    lines = []
+    for split, meaning in SPLITS.items():
+        entries = [entry for entry in scores["entries"] if entry["split"] == split]
+        told = [
+            f"{entry['model']} {entry['scores']['accuracy']:.3f} / {entry['scores']['macro_f1']:.3f}"
+            for entry in entries
+            if entry["scores"]
+        ]
+        if not entries:
+            continue  # not asked for
+        if not told:
+            told = [entries[0]["notes"][0] if entries[0]["notes"] else "not scored"]
+        lines.append(f"{split:8}{'; '.join(told)}   ({meaning})")
+    return ["accuracy / macro-F1 on held-out samples", *lines]
+
+
+def certainty_lines(training: dict[str, Any]) -> list[str]:
+    """Return what was measured of probabilities, sets of classes and the area of applicability."""
+    found = training.get("certainty")
+    if not found:
+        is_told = "verdict" in training
+        return ["probabilities are not calibrated: too few groups are held out"] if is_told else []
+    before, after, sets = found["before"], found["after"], found["conformal"]
+    lines = [
+        f"calibration error {after['error']:.3f} ({before['error']:.3f} before), Brier score "
+        f"{after['brier']:.3f}, on held-out samples",
+        f"sets of likely classes hold the true one for {_percent(sets['share'])} "
+        f"({sets['coverage']:.0%} asked), {sets['mean_size']:.2f} classes on average",
+    ]
+    if found := training.get("applicability"):
+        lines.append(
+            f"{_percent(found['inside'])} of held-out samples lie inside the area of applicability"
+        )
+    return lines
+
+
+def audit_markdown(audit: dict[str, Any]) -> list[str]:
+    """Return what an audit found, as a section of Markdown."""
+    lines = ["## Audit", ""]
+    if not audit["findings"]:
+        return [*lines, "No fault was found in the samples.", ""]
+    lines += ["| severity | code | what | what to do |", "|---|---|---|---|"]
+    for one in audit["findings"]:
+        told = "allowed" if one["allowed"] else one["severity"]
+        texts = (told, one["code"], one["what"], one["advice"])
+        lines.append(f"| {' | '.join(map(as_markdown, texts))} |")
+    return [*lines, ""]
+
+
+def training_markdown(training: dict[str, Any]) -> list[str]:
+    """Return the scores, as a section of Markdown."""
+    lines = ["## Scores", ""]
+    lines += _score_table(training["scores"])
+    lines += [
+        "",
+        "The random split puts pixels of one stand on both sides and flatters; it is shown so "
+        "that other people's figures can be compared. None of these is the accuracy of the "
+        "map: only a probability sample of the mapped area gives that (Olofsson et al. 2014).",
+        "",
+    ]
+    return lines + _class_table(training)
+
+
+def _score_table(scores: dict[str, Any]) -> list[str]:
+    lines = [
+        "| held out | model | samples | folds | accuracy | macro-F1 | against the network | note |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    told: set[tuple[str, str]] = set()
+    for entry in scores["entries"]:
+        notes = [note for note in entry["notes"] if (entry["split"], note) not in told]
+        told |= {(entry["split"], note) for note in notes}
+        found = entry["scores"]
+        figures = f"{found['accuracy']:.3f} | {found['macro_f1']:.3f}" if found else "– | –"
+        against = (entry.get("against") or {}).get("verdict", "")
+        lines.append(
+            f"| {entry['split']} | {entry['model']} | {entry['held_out']} | "
+            f"{entry['folds_used']} of {entry['folds']} | {figures} | {as_markdown(against)} | "
+            f"{as_markdown('; '.join(notes))} |"
+        )
+    return lines
+
+
+def _class_table(training: dict[str, Any]) -> list[str]:
+    """Return recall and precision per class of the saved model under the strictest split."""
+    split, model = training.get("split"), training.get("model")
+    entry = next(
+        (
+            one
+            for one in training["scores"]["entries"]
+            if (one["split"], one["model"]) == (split, model) and one["scores"]
+        ),
+        None,
+    )
+    if entry is None:
+        return []
+    lines = [f"Per class of {model}, {SPLITS[entry['split']]}:", ""]
+    lines += ["| class | samples | recall | precision | F1 |", "|---|---|---|---|---|"]
+    for name, found in entry["scores"]["per_class"].items():
+        figures = " | ".join(
+            "–" if found[key] is None else f"{found[key]:.3f}"
+            for key in ("recall", "precision", "f1")
+        )
+        lines.append(f"| {as_markdown(name)} | {found['support']} | {figures} |")
+    return [*lines, ""]
+
+
+def as_markdown(text: str) -> str:
+    """Return text of the user's files so that it stays one cell, and no HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
