@@ -4,41 +4,29 @@ import json
 import math
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Int64
 
-from cube.durable import replace_text
 from cube.errors import InputError
 from cube.palette import default_colours
-from cube.periods import Period
-from cube.samplestore import open_samples
-from cube.stac.modelitem import ModelFacts, model_item
 from model import Samples, TrainConfig
-from model.classifier import SpeciesClassifier
-from model.classifier_weights import weights_name
 from model.crossvalidate import Progress, cross_validate
 from model.errors import FeatureError
 from model.features import default_features, warnings_of
-from model.fitted import Fitted
 from model.learn import Learned, LearnPlan, learn, refuse_empty_classes
 from model.search import Trial, best_of, configured, search
 from model.split import NEVER_HELD_OUT, SPLITS, make_folds
-from pipelines.classifier_report import classifier_page
+from pipelines.classifier_files import write_beside
 from pipelines.draw_samples import learning_samples, places_to_map, store_folds
 from pipelines.label_units import groups_by_class, refuse_few_groups
 from pipelines.plan import Layout
 from pipelines.progress import Reporter
 from pipelines.recipe import LearningRecipe, TrainingSection
 from pipelines.recipe_model import SearchSection
-
-PAGE, ITEM, ONNX = "report.html", "item.json", "classifier.onnx"
-"""What lies in a classifier's folder beside the classifier itself."""
 
 NOT_OF_THE_NETWORK = (
     "preset", "model", "baselines", "search", "folds", "folds_used", "splits", "buffer", "audit",
@@ -131,7 +119,7 @@ def train_model(
         ],
         "seconds": round(time.perf_counter() - started, 2),
     }
-    _write_beside(recipe, learned, found, audit)
+    write_beside(recipe, learned.classifier, found, audit)
     return found
 
 
@@ -190,11 +178,15 @@ def _learn(
     )
     fits = (len(plan.splits) - 1) * plan.folds_used + plan.folds + 1
     epochs = _epochs(config, len(samples)) * config.members
+    told: set[str] = set()
     with reporter.bar("training", fits * epochs) as advance:
 
         def tell(at: Progress) -> None:
             fold = f"{at.split} split, fold {at.fold + 1} of {at.folds_used}"
             advance(note=f"{fold}, loss {at.report.loss:.3f}")
+            if not reporter.is_live and fold not in told:  # a log has no bar, and this lasts
+                told.add(fold)
+                reporter.say(f"training  {fold}")
 
         return learn(
             samples,
@@ -247,84 +239,6 @@ def _search(
             trials.append(trial)
             advance(note=f"macro-F1 {trial.score:.3f}, best {best_of(trials).score:.3f}")
     return trials
-
-
-def _write_beside(
-    recipe: LearningRecipe,
-    learned: Learned,
-    found: dict[str, Any],
-    audit: dict[str, Any] | None,
-) -> None:
-    """Write the page, the STAC item and, if asked, ONNX into the classifier's folder."""
-    folder = Path(found["path"])
-    assets = {"settings": "classifier.json", "weights": weights_name(learned.classifier)}
-    if recipe.training.onnx:
-        from model.onnx_export import write_onnx
-
-        write_onnx(learned.classifier, folder / ONNX)
-        assets["onnx"] = ONNX
-    assets["report"] = PAGE
-    replace_text(folder / PAGE, classifier_page(recipe.name, found, audit))
-    facts = _facts(recipe, learned.classifier, assets)
-    replace_text(folder / ITEM, json.dumps(model_item(facts), indent=2, allow_nan=False))
-
-
-def _facts(
-    recipe: LearningRecipe, classifier: SpeciesClassifier, assets: dict[str, str]
-) -> ModelFacts:
-    stored = open_samples(Layout(folder=recipe.outputs.folder).samples)
-    start, end = _years_of(stored)
-    bounds = None
-    if {"lon", "lat"} <= set(stored.variables):
-        lon, lat = stored["lon"].values, stored["lat"].values
-        if (is_placed := np.isfinite(lon) & np.isfinite(lat)).any():
-            lon, lat = lon[is_placed], lat[is_placed]
-            bounds = (float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max()))
-    fitted = classifier.fitted
-    return ModelFacts(
-        id=f"canopycube-{classifier.fingerprint[:16]}",
-        title=recipe.name,
-        architecture=fitted.kind,
-        parameters=sum(
-            weight.numel() for network in fitted.networks for weight in network.parameters()
-        )
-        if isinstance(fitted, Fitted)
-        else 0,
-        code_version=classifier.code_version,
-        bands=classifier.required_bands,
-        features=fitted.features.names,
-        periods=classifier.periods,
-        classes=dict(zip(classifier.classes, classifier.colours, strict=True)),
-        start=_moment(start),
-        end=_moment(end),
-        bounds=bounds,
-        created=datetime.now(UTC),
-        settings=fitted.config.to_dict() if isinstance(fitted, Fitted) else {"model": fitted.kind},
-        assets=assets,
-    )
-
-
-def _years_of(stored: xr.Dataset) -> tuple[np.datetime64, np.datetime64]:
-    """Return begin and end of the training series: periods may be of a nominal year."""
-    periods = [Period.parse(str(name)) for name in stored["period"].values]
-    first, last = periods[0].start, periods[-1].end - np.timedelta64(1, "s")
-    if "year" not in stored:
-        return first, last
-    years = stored["year"].values.astype(np.int64)
-    nominal = int(first.astype("M8[Y]").astype(np.int64)) + 1970
-    return _moved(first, int(years.min()) - nominal), _moved(last, int(years.max()) - nominal)
-
-
-def _moved(time: np.datetime64, years: int) -> np.datetime64:
-    """Return the same time of the year some years later; 29 February may become 1 March."""
-    month = time.astype("M8[M]")
-    into = time.astype("M8[s]") - month.astype("M8[s]")
-    moved: np.datetime64 = (month + 12 * years).astype("M8[s]") + into
-    return moved
-
-
-def _moment(time64: Any) -> datetime:
-    return datetime.fromtimestamp(int(time64.astype("datetime64[s]").astype(int)), UTC)
 
 
 def class_colours(recipe: LearningRecipe, classes: tuple[str, ...]) -> tuple[str, ...]:

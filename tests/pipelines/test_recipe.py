@@ -25,9 +25,10 @@ from cube.stac.pixels import READERS
 from cube.stac.providers import ACCESS_KINDS
 from model.config import Preset, TrainConfig
 from model.errors import ConfigError
+from pipelines.classifier_files import _years_of
 from pipelines.recipe import SOURCES, Recipe, TrainingSection, read_any_recipe, read_recipe
 from pipelines.recipe_cube import CompositeSection, ExportSection, GapsSection, StacSection
-from pipelines.train_model import _years_of, check_training
+from pipelines.train_model import check_training
 
 GOOD = """
 name = "Reserve"
