@@ -11,6 +11,7 @@ from jaxtyping import Float32, Float64
 from model.baselines import BASELINES, fit_baseline, majority_probability
 from model.compare import Against, compare_answers
 from model.config import TrainConfig
+from model.doctor.trusted import with_trusted
 from model.errors import SplitError
 from model.features import FeatureSet
 from model.outoffold import OutOfFold, out_of_fold
@@ -160,6 +161,7 @@ def compare_splits(
     prediction: Float64[np.ndarray, "place 2"] | None = None,
     baselines: Sequence[str] = BASELINES,
     baseline_folds_used: int | None = None,
+    leaves_out_doubtful: bool = False,
     watch: Watch | None = None,
     on_model: OnModel | None = None,
     keep: Path | None = None,
@@ -171,7 +173,8 @@ def compare_splits(
     are compared with the network on the samples both were scored on. `buffer` (metres) goes with
     every split but the random one; `prediction` are the places to be mapped (metres), for `knndm`.
     `keep` is a folder in which finished folds wait for the next run. `on_model` is given the
-    networks of the strictest split only. A split the samples do not allow has an entry without
+    networks of the strictest split only. With `leaves_out_doubtful` no model learns from samples
+    whose labels the other training samples doubt (`model.doctor.trusted`). A split the samples do not allow has an entry without
     scores that says why.
     """
     entries: list[SplitScores] = []
@@ -186,6 +189,11 @@ def compare_splits(
         except SplitError as error:
             models = (config.architecture, *baselines, MAJORITY)
             entries += [_without_scores(split, model, error) for model in models]
+    if leaves_out_doubtful:
+        made_folds = {
+            split: with_trusted(made, samples, seed=config.seed)
+            for split, made in made_folds.items()
+        }
     strictest = next((split for split in STRICTEST if split in made_folds), None)
     for split, made in made_folds.items():
         network = cross_validate(

@@ -211,6 +211,11 @@ class TrainingSection(Section):
     """What follows from severe faults of the samples: no training, or a line that says so."""
     audit_allow: tuple[str, ...] = ()
     """Codes of severe faults that do not stop."""
+    doubtful: Literal["keep", "leave out"] = "keep"
+    """Whether models learn from samples of stands whose labels the others doubt; scores are of all
+    held-out samples either way."""
+    importance: Flag = True
+    """Measure which periods and bands matter, which takes as long as mapping half a million pixels."""
     coverage: Number = Field(default=0.9, gt=0.5, lt=1)
     """Share of samples whose set of likely classes shall hold the true one."""
     onnx: Flag = False

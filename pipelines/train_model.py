@@ -30,7 +30,7 @@ from pipelines.recipe_model import SearchSection
 
 NOT_OF_THE_NETWORK = (
     "preset", "model", "baselines", "search", "folds", "folds_used", "splits", "buffer", "audit",
-    "audit_allow", "coverage", "onnx",
+    "audit_allow", "coverage", "onnx", "doubtful", "importance",
 )  # fmt: skip
 """Keys of `[training]` that are not settings of the network."""
 
@@ -173,6 +173,8 @@ def _learn(
         buffer=section.buffer,
         prediction=places_to_map(cube) if cube.exists() else None,
         trials=trials,
+        leaves_out_doubtful=section.doubtful == "leave out",
+        measures_importance=section.importance,
         coverage=section.coverage,
         keep=recipe.outputs.folder / "training",
     )

@@ -170,15 +170,18 @@ def diagnose(
         if at + 1 == rounds:
             break
         found = find_suspects(probability, samples.label, samples.group, prune="either")
-        trusted_now = ~_is_left_out(found, samples)
+        trusted_now = ~is_left_out(found, samples)
         if (trusted_now == is_trusted).all():
             break
         is_trusted = trusted_now
     return find_suspects(probability, samples.label, samples.group, prune=prune)
 
 
-def _is_left_out(found: Diagnosis, samples: Samples) -> Bool[np.ndarray, "sample"]:
-    """Return the samples of suspects, less the two least doubtful groups of classes without others."""
+def is_left_out(found: Diagnosis, samples: Samples) -> Bool[np.ndarray, "sample"]:
+    """Say which samples should not train: those of suspects, but two groups of each class do.
+
+    These are the least doubtful ones, where a class has no others.
+    """
     left_out = found.is_suspect.copy()
     for index in range(len(samples.classes)):
         of_class = np.flatnonzero(found.given == index)  # the most doubtful first

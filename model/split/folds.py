@@ -55,6 +55,9 @@ class Folds:
     """Metres round held-out samples within which no sample trains."""
     place: Float64[np.ndarray, "sample 2"] | None = None
     """Easting and northing in metres, for the buffer."""
+    doubted: tuple[Int64[np.ndarray, "_"], ...] | None = None
+    """Samples that do not train in each fold because their labels are doubted (see
+    `model.doctor.trusted`); None where all labels are believed."""
     distance: float | None = None
     """Of `knndm`: metres between the distances of cross-validation and those of prediction
     (Wasserstein)."""
@@ -73,7 +76,8 @@ class Folds:
     def trained_on(self, fold: int) -> Int64[np.ndarray, "train"]:
         """Samples that train when `fold` is held out.
 
-        None of the fold itself, of a `group` that it shares, or within `buffer` metres of it.
+        None of the fold itself, of a `group` that it shares, within `buffer` metres of it, or
+        `doubted`.
         """
         is_held = self.fold == fold
         is_out = is_held
@@ -83,6 +87,9 @@ class Folds:
             assert self.place is not None  # refused in __post_init__
             away, _ = cKDTree(self.place[is_held]).query(self.place)
             is_out = is_out | (away <= self.buffer)
+        if self.doubted is not None:
+            is_out = is_out.copy()
+            is_out[self.doubted[fold]] = True
         return np.flatnonzero(~is_out).astype(np.int64)
 
 

@@ -44,6 +44,7 @@ block_size = 300
 hidden = 16
 epochs = 4
 baselines = ["lda"]
+importance = false
 # a small forest has few stands of some classes
 audit_allow = ["few-groups"]
 [outputs]

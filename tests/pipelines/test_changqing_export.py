@@ -43,6 +43,7 @@ QUICK = (
     "training.hidden=64",
     "training.epochs=30",
     'training.baselines=["lda"]',
+    "training.importance=false",
     "composite.tile=64",
     "composite.chunk=32",
 )
@@ -515,7 +516,7 @@ def test_the_reference_recipe_learns_from_the_exports(
     (tmp_path / "imported").symlink_to(imported[0])
     recipe = read_recipe(
         tmp_path / "changqing.toml",
-        ("training.epochs=2", "training.hidden=8", 'training.baselines=["lda"]'),
+        (*QUICK[2:], "training.epochs=2", "training.hidden=8"),
     )
     with open_run(recipe, reporter) as run:
         found = run.sample()

@@ -11,7 +11,7 @@ def test_the_demo_ends_with_what_it_found_and_resumes(
     tmp_path: Path, command: Callable[..., Any]
 ) -> None:
     words = ("--scale", "0.25", "--set", "training.epochs=2", "--set", "training.hidden=8")
-    words += ("--set", 'training.baselines=["lda"]')
+    words += ("--set", 'training.baselines=["lda"]', "--set", "training.importance=false")
     code, printed, _ = command("demo", tmp_path / "demo", *words)
     assert code == 0
     for word in ("cube ", "samples ", "random ", "grouped ", "block ", "map ", "peak memory"):

@@ -36,7 +36,7 @@ DATES = tuple(f"2022-{month:02d}-{month + 9:02d}" for month in range(1, 13) if m
 QUICK = (
     *("--set", "training.hidden=8"),
     *("--set", "training.epochs=30"),
-    *("--set", 'training.baselines=["lda"]'),
+    *("--set", 'training.baselines=["lda"]', "--set", "training.importance=false"),
     *("--set", "training.folds=2"),
     *("--set", "sampling.block_size=80"),
     *("--set", "composite.tile=32"),

@@ -53,6 +53,7 @@ def test_a_crop_site_ends_in_a_map_and_honest_scores(
         [training]
         epochs = 20
         baselines = ["lda"]
+        importance = false
         audit_allow = ["few-groups"]
         [outputs]
         folder = "out"
