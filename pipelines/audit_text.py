@@ -75,7 +75,7 @@ def refuse_severe(found: Mapping[str, Any], allowed: Collection[str] = ()) -> No
         codes = list(dict.fromkeys(one["code"] for one in grave))
         raise AuditFailedError(
             f"the audit of {found['audited']!r} found {', '.join(codes)}; mend it, or go on in "
-            f"spite of it with --allow {' '.join(codes)}",
+            f"spite of it with --allow {' '.join(codes)} (of a recipe: training.audit_allow)",
             dict(found),
         )
 
