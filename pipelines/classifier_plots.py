@@ -1,6 +1,7 @@
 """Figures of a training report in, drawings as SVG text out."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from pipelines.printable import printable
 
 _INK, _FAINT = "#222222", "#8a8a8a"
 _BAR, _LINE = "#9fbfd6", "#1f5f8b"
@@ -108,7 +111,10 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 def _svg(figure: Figure) -> str:
     """Return a drawing to stand inside HTML: equal figures give equal text, names stay text."""
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "canopycube", "svg.fonttype": "none"}):
+    style = {"svg.hashsalt": "canopycube", "svg.fonttype": "none"}
+    with mpl.rc_context(style), warnings.catch_warnings():
+        # names stay text, and a browser has letters that matplotlib's own font has not
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.set_canvas(FigureCanvasSVG(figure))
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -121,5 +127,5 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray:
 
 def _short(name: str) -> str:
     # a dollar would begin a formula
-    text = " ".join(name.split()).replace("$", r"\$")
+    text = " ".join(printable(name).split()).replace("$", r"\$")
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
