@@ -111,8 +111,10 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 def _svg(figure: Figure) -> str:
     """Return a drawing to stand inside HTML: equal figures give equal text, names stay text."""
     buffer = io.StringIO()
-    style = {"svg.hashsalt": "canopycube", "svg.fonttype": "none"}
-    with mpl.rc_context(style), warnings.catch_warnings():
+    with (
+        mpl.rc_context({"svg.hashsalt": "canopycube", "svg.fonttype": "none"}),
+        warnings.catch_warnings(),
+    ):
         # names stay text, and a browser has letters that matplotlib's own font has not
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.set_canvas(FigureCanvasSVG(figure))

@@ -74,7 +74,7 @@ def test_a_crop_site_ends_in_a_map_and_honest_scores(
     # lie in one and two of them, so that their F1 is near 0 and the best possible mean near 0.8.
     assert scores["random forest", "random"] > 0.85
     assert scores["random forest", "random"] > scores["random forest", "block"] > 0.35
-    assert scores["lstm", "block"] > scores["majority class", "block"] + 0.2
+    assert scores["lstm", "block"] > scores["majority class", "block"] + 0.1
     text = (tmp_path / "out" / "report.md").read_text()
     assert all(f"| {split} | lstm |" in text for split in ("random", "grouped", "block"))
 
