@@ -17,7 +17,6 @@ its own (`--no-hidden`).
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -50,11 +49,10 @@ from pipelines.run import open_run
 from pipelines.series_options import add_series_options, series_options
 from tests.benchmarks.rounds import machine
 from tests.benchmarks.series import imported
-from tests.benchmarks.site import site_samples
+from tests.benchmarks.site import DATA, site_samples
 
 DEFAULT, REFERENCE = "default lstm", "reference lstm"
 MODELS = (DEFAULT, REFERENCE, *BASELINES)
-DATA = Path(os.environ.get("CANOPYCUBE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 MODIS = DATA / "sits-labelled-series" / "samples_modis_ndvi.csv"
 ENOUGH = 20
 
