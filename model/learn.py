@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -13,7 +13,7 @@ from model.certainty.measure import Certainty, measure_certainty
 from model.classifier import SpeciesClassifier, code_version
 from model.config import TrainConfig
 from model.crossvalidate import Watch, compare_splits
-from model.doctor.trusted import trusted
+from model.doctor.trusted import weigh_doubt
 from model.errors import ConfigError, SampleError
 from model.fitted import Fitted
 from model.importance import fewest_periods, periods_needed, permutation_importance
@@ -25,12 +25,16 @@ from model.predictor import Predictor
 from model.samples import Samples
 from model.scoretable import ScoreTable, choose, strictest_split
 from model.split import SPLITS, Split
+from model.threads import torch_threads
 from model.train import EpochReport
 from model.train_network import train_network
 from model.verdict import choices_told, verdict
 
 NETWORK = "network"
 AUTO = "auto"
+
+Doubtful = Literal["auto", "keep", "leave out"]
+"""What becomes of samples whose labels the others doubt."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,8 +63,9 @@ class LearnPlan:
     """Places that will be mapped, metres, for the split `knndm`; None takes the samples' hull."""
     trials: int = 0
     """Settings that were tried on these samples before `config` was chosen; the verdict says so."""
-    leaves_out_doubtful: bool = False
-    """Whether models do not learn from samples whose labels the others doubt."""
+    doubtful: Doubtful = "auto"
+    """Whether models learn from samples whose labels the others doubt; "auto" leaves them out where
+    that makes linear discriminants better on groups that they did not see (`weigh_doubt`)."""
     measures_importance: bool = True
     """Whether periods and bands are swapped and hidden to see which matter: some 500,000
     predictions for 12 periods of 15 bands."""
@@ -103,6 +108,16 @@ def learn(
     units. Raises `SampleError` for a class without samples, and what training raises.
     """
     refuse_empty_classes(samples)
+    with torch_threads(plan.config.threads):  # predictions are most of the work
+        return _learn(samples, plan, watch, watch_training)
+
+
+def _learn(
+    samples: Samples,
+    plan: LearnPlan,
+    watch: Watch | None,
+    watch_training: Callable[[EpochReport], None] | None,
+) -> Learned:
     legend = Legend(classes=samples.classes, parents=plan.parents)
     networks: dict[int, Predictor] = {}  # of the strictest split, by fold
 
@@ -110,6 +125,8 @@ def learn(
         networks[fold] = network
 
     config = plan.config
+    doubt = weigh_doubt(samples, seed=config.seed)
+    leaves_out = plan.doubtful == "leave out" or (plan.doubtful == "auto" and doubt.helps)
     table = compare_splits(
         samples,
         config,
@@ -119,7 +136,7 @@ def learn(
         buffer=plan.buffer,
         prediction=plan.prediction,
         baselines=plan.baselines,
-        leaves_out_doubtful=plan.leaves_out_doubtful,
+        leaves_out_doubtful=leaves_out,
         watch=watch,
         on_model=remember,
         keep=plan.keep,
@@ -128,8 +145,8 @@ def learn(
     split = strictest_split(table)
     held_out = None if split is None else table.predictions_of(split, name)
     kept = samples
-    if plan.leaves_out_doubtful:
-        kept = samples.take(trusted(samples, seed=config.seed))
+    if leaves_out:
+        kept = samples.take(doubt.kept)
     fitted = _fitted(kept, plan, name, watch_training)
     certainty = Certainty()
     found: dict[str, Any] = {}
@@ -162,7 +179,8 @@ def learn(
         ),
         "scores": table.to_dict(),
         "samples_by_class": samples.class_counts,
-        "doubtful": len(samples) - len(kept),
+        "doubtful": {"left_out": leaves_out, "samples": len(samples) - len(doubt.kept)}
+        | doubt.to_dict(),
         "settings": config.to_dict(),
         "sample_fingerprint": samples.fingerprint,
         "code_version": code_version(),

@@ -23,6 +23,10 @@ BaselineName = Literal["lda", "logistic regression", "random forest", "gradient 
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 """Simple models by name."""
 
+Engine = Literal["auto", "exact", "fast", "torch"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+"""Ways to compute a map, by name (`predict_block`)."""
+
 _OF_SAMPLES = ("samples", "classes", "drop", "colours", "legend", "decisions")
 """Keys of `[reference]` that go with samples; the others say how a file is read."""
 
@@ -211,8 +215,9 @@ class TrainingSection(Section):
     """What follows from severe faults of the samples: no training, or a line that says so."""
     audit_allow: tuple[str, ...] = ()
     """Codes of severe faults that do not stop."""
-    doubtful: Literal["keep", "leave out"] = "keep"
-    """Whether models learn from samples of stands whose labels the others doubt; scores are of all
+    doubtful: Literal["auto", "keep", "leave out"] = "auto"
+    """Whether models learn from samples of stands whose labels the others doubt; "auto" leaves them
+    out where that makes a simple model better on stands that it never saw. Scores are of all
     held-out samples either way."""
     importance: Flag = True
     """Measure which periods and bands matter, which takes as long as mapping half a million pixels."""
@@ -233,6 +238,8 @@ class MapSection(Section):
     """Pixels seen in fewer periods stay unclassified."""
     clip: Flag = True
     """Leave pixels outside the polygons of `area.file` unclassified."""
+    engine: Engine = "auto"
+    """How probabilities are computed: exact to 5e-5, fast to 1e-2, by torch, or what `auto` picks."""
 
 
 class OutputsSection(Section):

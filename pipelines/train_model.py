@@ -173,7 +173,7 @@ def _learn(
         buffer=section.buffer,
         prediction=places_to_map(cube) if cube.exists() else None,
         trials=trials,
-        leaves_out_doubtful=section.doubtful == "leave out",
+        doubtful=section.doubtful,
         measures_importance=section.importance,
         coverage=section.coverage,
         keep=recipe.outputs.folder / "training",

@@ -33,6 +33,8 @@ def training_lines(training: dict[str, Any]) -> list[str]:
     if verdict := training.get("verdict"):
         lines.append(f"verdict   {verdict}")
     lines += [f"          {line}" for line in certainty_lines(training)]
+    if doubt := doubt_told(training):
+        lines.append(f"labels    {doubt}")
     lines += [
         f"left out  {count:,} {reason}" for reason, count in training.get("left_out", {}).items()
     ]
@@ -77,6 +79,21 @@ def certainty_lines(training: dict[str, Any]) -> list[str]:
     return lines
 
 
+def doubt_told(training: dict[str, Any]) -> str | None:
+    """Say what became of samples whose labels the others doubt; None if there are none."""
+    doubt = training.get("doubtful")
+    if not doubt or not doubt["groups"]:
+        return None
+    which = f"{doubt['groups']:,} groups ({doubt['samples']:,} samples) look mislabelled"
+    weighed = (
+        f"without them a simple model names {doubt['gained']:,} unseen groups more, "
+        f"{doubt['lost']:,} less, as they are labelled"
+    )
+    if doubt["left_out"]:
+        return f"{which} and did not train: {weighed}. `label-doctor` shows them"
+    return f"{which} and trained all the same: {weighed}. `label-doctor` shows them"
+
+
 def audit_markdown(audit: dict[str, Any]) -> list[str]:
     """Return what an audit found, as a section of Markdown."""
     lines = ["## Audit", ""]
@@ -94,6 +111,8 @@ def training_markdown(training: dict[str, Any]) -> list[str]:
     """Return the scores, as a section of Markdown."""
     lines = ["## Scores", ""]
     lines += _score_table(training["scores"])
+    if doubt := doubt_told(training):
+        lines += ["", f"{doubt}."]
     lines += [
         "",
         "The random split puts pixels of one stand on both sides and flatters; it is shown so "

@@ -40,6 +40,7 @@ from model import Samples, TrainConfig
 from model.assess import Scores
 from model.baselines import BASELINES, fit_baseline
 from model.crossvalidate import train_network
+from model.doctor.trusted import trusted
 from model.errors import ModelError
 from model.features import default_features
 from model.predictor import Predictor
@@ -88,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reference-folds", type=int, default=1, help="the same for it (1)")
     parser.add_argument("--draws", type=int, default=10, help="choices of four months (10)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--doubtful", choices=("keep", "leave out"), default="keep",
+                        help="whether models learn from samples whose labels others contradict")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="setting of the default lstm, as JSON, to try another")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -164,6 +167,8 @@ class Trial:
                 yield fold, self.samples.take(folds.trained_on(fold)), self.samples.take(held)
 
     def _learned(self, train: Samples) -> Predictor:
+        if self.options.doubtful == "leave out" and train.share is None:
+            train = train.take(trusted(train, seed=self.seed))
         features = default_features(train.bands)
         if self.name in BASELINES:
             return fit_baseline(

@@ -2,10 +2,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from model.assess import Scores
 from model.baselines import fit_baseline
-from model.doctor.trusted import trusted, with_trusted
+from model.doctor.trusted import Doubt, trusted, weigh_doubt, with_trusted
 from model.features import default_features
 from model.samples import Samples
 from model.split import make_folds
@@ -71,3 +72,43 @@ def test_held_out_labels_have_no_say_and_are_scored_as_they_are(make_samples: Ma
 def test_too_few_groups_are_all_believed(make_samples: Make) -> None:
     samples = make_samples(groups=3, per_group=2)
     assert len(trusted(samples)) == len(samples)
+
+
+def test_doubt_is_weighed_by_what_unseen_groups_are_called(make_samples: Make) -> None:
+    samples = make_samples(groups=120, per_group=4, noise=0.16, classes=3)
+    wrong, changed = mislabelled(samples, 0.2)
+    doubt = weigh_doubt(wrong)
+    assert doubt.gained > doubt.lost
+    assert doubt.helps
+    np.testing.assert_array_equal(doubt.kept, trusted(wrong))
+    left_out = np.unique(wrong.group[np.setdiff1d(np.arange(len(wrong)), doubt.kept)])
+    assert doubt.groups == len(left_out)
+    assert len(np.intersect1d(left_out, changed)) >= 0.8 * len(changed)
+
+
+def test_classes_that_overlap_are_no_reason_to_leave_samples_out(make_samples: Make) -> None:
+    overlapping = make_samples(groups=120, per_group=4, noise=0.2, classes=3)
+    doubt = weigh_doubt(overlapping)
+    assert doubt.groups > 0  # hard to tell, so doubted
+    assert not doubt.helps
+
+
+@pytest.mark.parametrize(
+    ("groups", "gained", "lost", "helps"),
+    [(0, 0, 0, False), (24, 0, 0, True), (3, 1, 1, False), (9, 6, 2, True), (9, 5, 3, False)],
+)
+def test_it_helps_if_nothing_is_lost_or_more_is_gained_than_by_chance(
+    groups: int, gained: int, lost: int, helps: bool
+) -> None:
+    doubt = Doubt(kept=np.arange(3, dtype=np.int64), groups=groups, gained=gained, lost=lost)
+    assert doubt.helps is helps
+    assert doubt.to_dict() == {"groups": groups, "gained": gained, "lost": lost, "helps": helps}
+
+
+def test_labels_of_mixed_plots_are_not_doubted(make_samples: Make) -> None:
+    wrong, _ = mislabelled(make_samples(groups=90, per_group=4), 0.2)
+    share = np.full((len(wrong), len(wrong.classes)), 0.0, np.float32)
+    share[np.arange(len(wrong)), wrong.label] = 1
+    mixed = replace(wrong, share=share)
+    assert weigh_doubt(mixed).groups == 0
+    assert len(trusted(mixed)) == len(mixed)
