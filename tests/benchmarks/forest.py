@@ -30,7 +30,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -40,13 +40,14 @@ from model import Samples, TrainConfig
 from model.assess import Scores
 from model.baselines import BASELINES, fit_baseline
 from model.crossvalidate import train_network
-from model.doctor.trusted import trusted
+from model.doctor.trusted import weigh_doubt
 from model.errors import ModelError
 from model.features import default_features
+from model.learn import Doubtful
 from model.predictor import Predictor
 from model.split import Folds, make_folds
 from pipelines.demo import demo_recipe
-from pipelines.draw_samples import learning_samples
+from pipelines.learning_samples import learning_samples
 from pipelines.recipe import read_recipe
 from pipelines.run import open_run
 from tests.benchmarks.disturbed import blended, disturbed, joined, share_errors
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reference-folds", type=int, default=1, help="the same for it (1)")
     parser.add_argument("--draws", type=int, default=10, help="choices of four months (10)")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--doubtful", choices=("keep", "leave out"), default="keep",
+    parser.add_argument("--doubtful", choices=get_args(Doubtful), default="auto",
                         help="whether models learn from samples whose labels others contradict")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="setting of the default lstm, as JSON, to try another")  # fmt: skip
@@ -167,8 +168,11 @@ class Trial:
                 yield fold, self.samples.take(folds.trained_on(fold)), self.samples.take(held)
 
     def _learned(self, train: Samples) -> Predictor:
-        if self.options.doubtful == "leave out" and train.share is None:
-            train = train.take(trusted(train, seed=self.seed))
+        doubt = weigh_doubt(train, seed=self.seed)
+        if self.options.doubtful == "leave out" or (
+            self.options.doubtful == "auto" and doubt.helps
+        ):
+            train = train.take(doubt.kept)
         features = default_features(train.bands)
         if self.name in BASELINES:
             return fit_baseline(

@@ -23,7 +23,7 @@ from model.doctor import diagnose, doctor_features, pooled_baselines
 from model.errors import ModelError
 from model.samples import Samples
 from model.split import make_folds
-from pipelines.draw_samples import learning_samples
+from pipelines.learning_samples import learning_samples
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,8 +9,8 @@ are dealt to folds from the largest on, each to the fold that is smallest so far
 GroupKFold does; classes play no part. So a class that lies in one unit is held out while none of it
 trains, and no model can name it: `highest` says what the best model could reach, and the figures
 `_of_trained` count only series whose class was trained on. `--as-train` deals folds as `canopycube
-train` does: such a class always trains and is not scored. With `--doubtful "leave out"` no model learns from samples whose labels the
-other training samples contradict. Each seed draws weights anew, and the
+train` does: such a class always trains and is not scored. Samples whose labels the other training
+samples contradict are treated as `train` does (`--doubtful`). Each seed draws weights anew, and the
 order of units of equal size.
 """
 
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -31,9 +31,10 @@ from model import Samples, TrainConfig
 from model.assess import Scores
 from model.baselines import BASELINES
 from model.crossvalidate import cross_validate, cross_validate_baseline, cross_validate_majority
-from model.doctor.trusted import with_trusted
+from model.doctor.trusted import weigh_doubt, with_trusted
 from model.errors import ModelError, SplitError
 from model.features import default_features
+from model.learn import Doubtful
 from model.outoffold import OutOfFold
 from model.split import ALL_SPLITS, Folds, Split, make_folds
 from pipelines.series_options import add_series_options, series_options
@@ -78,7 +79,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--models", default=",".join(MODELS), help=f"of {', '.join(MODELS)}, parted by commas"
     )
     parser.add_argument("--as-train", action="store_true", help="deal folds as `train` does")
-    parser.add_argument("--doubtful", choices=("keep", "leave out"), default="keep")
+    parser.add_argument("--doubtful", choices=get_args(Doubtful), default="auto")
     parser.add_argument("--epochs", type=int, help="of both LSTMs, for a quick look")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
@@ -108,7 +109,9 @@ def measured(
         folds = deal(samples, options.split, folds=options.folds, seed=seed)
         notes = tuple(dict.fromkeys((*notes, *folds.notes)))
         trained = _is_trained(samples, folds)
-        if options.doubtful == "leave out":
+        if options.doubtful == "leave out" or (
+            options.doubtful == "auto" and weigh_doubt(samples, seed=seed).helps
+        ):
             folds = with_trusted(folds, samples, seed=seed)
         for name in models:
             started = time.perf_counter()
