@@ -12,13 +12,11 @@ import pyarrow.csv
 import pyarrow.parquet
 from jaxtyping import Float32, Float64, Int32, Int64, Shaped
 
-from cube.bands import BANDS, SCALE, canonical_band
+from cube.bands import BANDS, SCALE
 from cube.errors import InputError
-from cube.tables.columns import recognise_columns
-from cube.tables.csvblock import split_header
 from cube.tables.geojson import points_of
-from cube.tables.lines import is_gzip, line_blocks
 from cube.tables.read import PARQUET_SUFFIXES
+from pipelines.audit_columns import RowColumns, row_columns, table_header
 
 _MOST_ROWS = 20_000_000
 _LONGEST = 300
@@ -26,11 +24,6 @@ _LONGEST = 300
 _COUNTS_FROM = 2.0
 """Median above which reflectance must be counts."""
 
-_ID = ("id", "sample_id", "sample", "point_id", "point", "series")
-_DATE = ("date", "image_date", "day", "timestamp", "time")
-_LABEL = ("label", "class")
-_LON_LAT = (("longitude", "latitude"), ("lon", "lat"), ("x", "y"))
-_NO_BANDS = ("system:index", "month", "year", "patch_id", "index", ".geo")
 _NO_VALUE = ("", "NaN", "nan", "NA", "null", "None")
 
 
@@ -61,29 +54,6 @@ class PlainRows:
         return len(self.day)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Columns:
-    """Which column of a table holds what."""
-
-    is_export: bool
-    bands: Mapping[str, str]
-    others: Mapping[str, str]
-    key: tuple[str, ...]
-    place: tuple[str, ...]
-    date: str
-    label: str
-
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        """Columns that hold numbers."""
-        return (*self.bands.values(), *self.others.values())
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Columns that are read as text."""
-        return tuple(dict.fromkeys((*self.key, *self.place, self.date, self.label)))
-
-
 def read_plain_rows(files: Sequence[Path]) -> tuple[PlainRows, tuple[str, ...]]:
     """Return the rows of all tables that have labels, and the names of those that have none.
 
@@ -93,8 +63,8 @@ def read_plain_rows(files: Sequence[Path]) -> tuple[PlainRows, tuple[str, ...]]:
     """
     parts, unlabelled, first = [], [], None
     for file in files:
-        header = _header(file)
-        columns = _recognised(header, file)
+        header = table_header(file)
+        columns = row_columns(header, file)
         if columns is None:
             unlabelled.append(file.name)
             continue
@@ -128,64 +98,7 @@ def _named_after(file: Path, rows: PlainRows) -> PlainRows:
     )
 
 
-def _header(file: Path) -> tuple[str, ...]:
-    if file.suffix.lower() in PARQUET_SUFFIXES and not is_gzip(file):
-        try:
-            return tuple(pyarrow.parquet.read_schema(file).names)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                f"{file.name!r} cannot be read as Parquet: {str(error)[:120]}"
-            ) from error
-    return split_header(next(line_blocks(file)).text, file=file.name)
-
-
-def _recognised(header: tuple[str, ...], file: Path) -> _Columns | None:
-    """Return which column holds what; None where there are no labels."""
-    by_word = {name.strip().lower(): name for name in header}
-    date, label = _first(by_word, _DATE), _first(by_word, _LABEL)
-    place = next(
-        (tuple(by_word[axis] for axis in pair) for pair in _LON_LAT if set(pair) <= set(by_word)),
-        (),
-    )
-    key = _first(by_word, _ID)
-    if key is None or date is None or "image_date" in by_word:
-        found = recognise_columns(header, file=file.name)
-        if found.label is None:
-            return None
-        raw = {name.strip(): name for name in header}
-        named = ("EVI", "NDVI", "NDWI", "TCI_R", "TCI_G", "TCI_B")
-        return _Columns(
-            is_export=True,
-            bands={band: raw[name] for band, name in found.bands.items()},
-            others={name: by_word[name.lower()] for name in named if name.lower() in by_word},
-            key=tuple(raw[name] for name in found.point),
-            place=tuple(raw[name] for name in found.point),
-            date=raw[found.date],
-            label=raw[found.label],
-        )
-    if label is None:
-        return None
-    taken = {key, date, label, *place, *(by_word[word] for word in _NO_BANDS if word in by_word)}
-    bands = {_band(name): name for name in header if name not in taken}
-    if not bands:
-        raise InputError(f"{file.name!r} has no column with values beside {', '.join(header)!r}")
-    return _Columns(
-        is_export=False, bands=bands, others={}, key=(key,), place=place, date=date, label=label
-    )
-
-
-def _first(by_word: Mapping[str, str], words: Sequence[str]) -> str | None:
-    return next((by_word[word] for word in words if word in by_word), None)
-
-
-def _band(name: str) -> str:
-    try:
-        return canonical_band(name.strip())
-    except InputError:
-        return name.strip()
-
-
-def _read(file: Path, header: tuple[str, ...], columns: _Columns) -> pa.Table:
+def _read(file: Path, header: tuple[str, ...], columns: RowColumns) -> pa.Table:
     try:
         if file.suffix.lower() in PARQUET_SUFFIXES:
             _refuse_too_many(pyarrow.parquet.read_metadata(file).num_rows, file)
@@ -222,7 +135,7 @@ def _refuse_too_many(count: int, file: Path) -> None:
         raise InputError(f"{file.name!r} has more than {_MOST_ROWS:,} rows; audit it in parts")
 
 
-def _rows(table: pa.Table, columns: _Columns, file: Path) -> PlainRows:
+def _rows(table: pa.Table, columns: RowColumns, file: Path) -> PlainRows:
     def numbers(name: str) -> np.ndarray:
         try:
             values = table[name].cast(pa.float64()).fill_null(np.nan)
@@ -290,7 +203,9 @@ def _scales(
     return np.where(is_known & is_counts, factors, 1.0)
 
 
-def _places(table: pa.Table, columns: _Columns, file: Path) -> Float64[np.ndarray, "row 2"] | None:
+def _places(
+    table: pa.Table, columns: RowColumns, file: Path
+) -> Float64[np.ndarray, "row 2"] | None:
     if not columns.place:
         return None
     if len(columns.place) == 1:

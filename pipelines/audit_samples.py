@@ -18,7 +18,8 @@ from model.features import BANDS, REFERENCE_FEATURES, FeatureSet, default_featur
 from model.samples import LARGEST_VALUE, Samples
 from model.split import SPLITS, Folds, Split, make_folds
 from pipelines.audit_text import AuditReport, report_json, report_lines
-from pipelines.draw_samples import places_to_map, samples_of
+from pipelines.draw_samples import places_to_map
+from pipelines.learning_samples import samples_of
 from pipelines.plan import Layout
 from pipelines.progress import Reporter
 from pipelines.recipe_model import TrainingSection
@@ -168,7 +169,7 @@ def _audited(
         row, column = (samples[name].values.astype(np.int64) for name in ("row", "column"))
         more["pixel"] = row * (int(column.max(initial=0)) + 1) + column
     if "clear_count" in samples:
-        more["looks"] = samples["clear_count"].transpose("sample", "time").values
+        more["clear_count"] = samples["clear_count"].transpose("sample", "time").values
     dropped = samples.attrs.get("canopycube", {}).get("dropped", {})
     more["outside"] = {reason: int(dropped[reason]) for reason in _OUTSIDE if reason in dropped}
     more["contested"] = int(dropped.get(_CONTESTED, 0))

@@ -158,7 +158,7 @@ def _audited(
         classes=tuple(classes.tolist()),
         pixel=pixel,
         day=np.where(is_there, rows.day[taken], NO_DAY).astype(np.int32),
-        looks=is_there.astype(np.int64),
+        clear_count=is_there.astype(np.int64),
         columns=columns,
         features=(*rows.bands, *rows.columns) if rows.is_export else None,
         **more,

@@ -5,7 +5,9 @@ from typing import Any
 
 from cube.tables.columns import EXPECTED
 from cube.tables.dark import OFFSET_SINCE
+from pipelines.label_units import few_groups_notes
 from pipelines.printable import printable
+from pipelines.recipe import TrainingSection
 
 _BY_CHANCE = 1e-3
 """Share of rows that may repeat another: dark water and saturated cloud are alike."""
@@ -70,6 +72,9 @@ def advice(report: dict[str, Any]) -> list[str]:
             f"{report['samples']['groups_of_several_classes']} groups hold pixels of several "
             "classes, from points side by side; they are kept together when samples are split."
         )
+    if report["samples"]:
+        groups, folds = report["samples"]["groups_by_class"], TrainingSection().folds
+        found += [printable(note) for note in few_groups_notes(groups, folds)]
     return found
 
 

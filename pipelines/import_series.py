@@ -21,10 +21,13 @@ from cube.series import (
     series_dataset,
 )
 from cube.series.samples import SeriesSamples
+from model.classunits import groups_by_class
 from pipelines.import_place import RECIPE, SAMPLES, ImportPlace
 from pipelines.import_report import KIND, SCHEMA
 from pipelines.import_series_text import series_markdown, series_recipe
+from pipelines.label_units import few_groups_notes
 from pipelines.progress import Reporter
+from pipelines.recipe import TrainingSection
 
 FORM = "series"
 """What `form` of a report says of an import of series."""
@@ -83,6 +86,7 @@ def _report(files: Sequence[Path], aligned: AlignedSeries, made: SeriesSamples) 
     labels = samples["label"].values
     is_missing = np.isnan(aligned.value).all(axis=2)  # (series, time)
     years = Counter(aligned.year.tolist())
+    groups = groups_by_class(labels, samples["group"].values)
     return {
         "kind": KIND,
         "schema": SCHEMA,
@@ -92,15 +96,9 @@ def _report(files: Sequence[Path], aligned: AlignedSeries, made: SeriesSamples) 
             "samples": len(series),
             "by_class": dict(sorted(Counter(labels.tolist()).items())),
             "groups": _count(samples["group"].values),
-            "groups_by_class": {
-                str(name): _count(samples["group"].values[labels == name])
-                for name in np.unique(labels)
-            },
+            "groups_by_class": groups,
             "blocks": _count(samples["block"].values),
-            "blocks_by_class": {
-                str(name): _count(samples["block"].values[labels == name])
-                for name in np.unique(labels)
-            },
+            "blocks_by_class": groups_by_class(labels, samples["block"].values),
             "by_year": {str(year): years[year] for year in sorted(years)},
             "bounds_lon_lat": _bounds(series.lon, series.lat),
         },
@@ -119,7 +117,10 @@ def _report(files: Sequence[Path], aligned: AlignedSeries, made: SeriesSamples) 
         "block_degrees": made.block_degrees,
         "dropped": aligned.dropped,
         "columns_not_imported": list(series.not_imported),
-        "notes": [*series.notes, *made.notes],
+        "notes": [
+            *(*series.notes, *made.notes),
+            *few_groups_notes(groups, TrainingSection().folds),
+        ],
     }
 
 

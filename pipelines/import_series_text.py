@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.label_units import FEW_GROUPS, classes_of_few
+from model.classunits import classes_of_few
+from pipelines.label_units import FEW_GROUPS
 from pipelines.printable import printable
 from pipelines.recipe import TrainingSection
 

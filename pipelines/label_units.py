@@ -1,27 +1,24 @@
-"""Labels and the groups they come in; a class with too few groups to be scored is refused."""
+"""Groups of each class in; classes of too few groups to be scored are told or refused."""
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from jaxtyping import Shaped
-
 from cube.errors import InputError
+from model.classunits import classes_of_few
 from pipelines.recipe import TrainingSection
 
 FEW_GROUPS = "few-groups"
 """Code of the audit's finding, which `training.audit_allow` may name."""
 
 
-def groups_by_class(
-    label: Shaped[np.ndarray, " sample"], group: Shaped[np.ndarray, " sample"]
-) -> dict[str, int]:
-    """Return how many groups each class lies in, by name."""
-    return {str(name): len(np.unique(group[label == name])) for name in np.unique(label)}
-
-
-def classes_of_few(groups: Mapping[str, int], folds: int) -> dict[str, int]:
-    """Return the classes with fewer groups than folds, the poorest first."""
-    return dict(sorted((few for few in groups.items() if few[1] < folds), key=lambda few: few[1]))
+def few_groups_notes(groups: Mapping[str, int], folds: int) -> list[str]:
+    """Return what is to be told of classes with fewer groups than folds; empty if there are none."""
+    few = classes_of_few(groups, folds)
+    if not few:
+        return []
+    return [
+        f"classes have fewer groups than the {folds} folds that score them: {_some(few)}; "
+        f"{_what_to_do(few)}"
+    ]
 
 
 def refuse_few_groups(groups: Mapping[str, int], training: TrainingSection) -> None:
@@ -35,10 +32,16 @@ def refuse_few_groups(groups: Mapping[str, int], training: TrainingSection) -> N
     few = classes_of_few(groups, training.folds)
     if not few:
         return
-    least = next(iter(few.values()))
-    fewer = f"set training.folds = {least}, " if least >= 2 else ""
     raise InputError(
         f"classes have fewer groups than the {training.folds} folds that score them: {_some(few)}\n"
+        f"{_what_to_do(few)}"
+    )
+
+
+def _what_to_do(few: Mapping[str, int]) -> str:
+    least = next(iter(few.values()))
+    fewer = f"set training.folds = {least}, " if least >= 2 else ""
+    return (
         f"label more places, merge or drop the class (reference.classes, reference.drop), {fewer}or "
         f"allow it with training.audit_allow = ['{FEW_GROUPS}']"
     )

@@ -19,6 +19,7 @@ from cube.series.names import (
     STARTS,
     column_for,
     known_band,
+    listed,
     may_be_value,
 )
 from cube.series.options import SeriesOptions
@@ -90,7 +91,7 @@ def recognise_series(
     wide = None
     if date is None:
         wide = wide_columns(header, file=file, pattern=options.wide, bands=options.bands)
-    found = ", ".join(header)[:200]
+    found = listed(header)
     if date is None and wide is None:
         raise InputError(
             f"{file!r} has no column with dates, and none with a date or step in its name; name "
@@ -175,7 +176,7 @@ def value_columns(
             name = asked if asked in header else by_band.get(known_band(asked) or asked, "")
             if not name:
                 raise InputError(
-                    f"{file!r} has no column {asked!r} (--bands); found {', '.join(header)[:200]!r}"
+                    f"{file!r} has no column {asked!r} (--bands); found {listed(header)!r}"
                 )
             chosen[known_band(name) or name] = name
         return chosen, ()

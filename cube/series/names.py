@@ -72,6 +72,20 @@ def may_be_value(name: str) -> bool:
     return _NO_VALUE.match(name) is None
 
 
+def listed(names: Sequence[str], most: int = 200) -> str:
+    """Return names one after another, whole ones only: what is beyond `most` letters is counted.
+
+    The first is always there, if need be without its end.
+    """
+    told = [names[0] if len(names[0]) <= most else f"{names[0][: most - 1]}…"] if names else []
+    for name in names[1:]:
+        if len(", ".join([*told, name])) > most:
+            break
+        told.append(name)
+    more = len(names) - len(told)
+    return ", ".join(told) + (f" and {more:,} more" if more else "")
+
+
 def column_for(
     header: Sequence[str], asked: str | None, usual: Sequence[str], *, option: str, file: str
 ) -> str | None:
@@ -82,8 +96,6 @@ def column_for(
     if asked is not None:
         if asked in header:
             return asked
-        raise InputError(
-            f"{file!r} has no column {asked!r} (--{option}); found {', '.join(header)[:200]!r}"
-        )
+        raise InputError(f"{file!r} has no column {asked!r} (--{option}); found {listed(header)!r}")
     by_word = {name.lower(): name for name in reversed(header)}
     return next((by_word[name] for name in usual if name in by_word), None)

@@ -18,7 +18,7 @@ from cube.series.columns import (
 )
 from cube.series.counting import counts_rows
 from cube.series.dates import days_of
-from cube.series.names import known_band
+from cube.series.names import known_band, listed
 from cube.series.observations import Observations, joined
 from cube.series.options import SeriesOptions
 from cube.series.order import in_order
@@ -42,7 +42,7 @@ def read_series(paths: Sequence[Path], options: SeriesOptions) -> Observations:
     tables = joined([_read(path, options) for path in paths])
     if tables.label is not None and options.needs_labels:
         if len(paths) > 1:
-            files = ", ".join(path.name for path in paths)[:80]
+            files = listed([path.name for path in paths], 80)
             different = sorted(set(tables.label.tolist()))
             refuse_unlike(different, options.label or "label", file=files)
         refuse_few_or_many(tables.label, file=paths[0].name)
@@ -87,7 +87,7 @@ def _long(table: Table, columns: SeriesColumns, options: SeriesOptions) -> Obser
     if not by_band:
         raise InputError(
             f"{table.name!r} has no column of numbers that vary within a series; name those of "
-            f"values with --bands. Found {', '.join(columns.header)[:200]!r}"
+            f"values with --bands. Found {listed(columns.header)!r}"
         )
     raw = np.column_stack([table.numbers(column) for column in by_band.values()])
     value, notes = physical(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
 from cube.bands import BANDS
 from cube.errors import InputError
@@ -13,8 +13,16 @@ from cube.series.options import SeriesOptions
 FILL_VALUES = (-999.0, -9999.0, -99999.0, 65535.0, -32768.0, -28672.0, -3.4028234663852886e38)
 """Values that archives write where nothing was observed."""
 
-_MODIS_FILL = -0.3
-"""What -3000, the fill of MODIS' vegetation indices, becomes when it is scaled."""
+_MODIS_FILL, _MODIS_LEAST = -0.3, -0.2
+"""What -3000, the fill of MODIS' vegetation indices, becomes when it is scaled, and the smallest
+value that they have (valid range of MOD13: -2000 to 10000)."""
+
+_FEWEST_FILLS, _FEWEST_OTHERS = 3, 50
+"""So often -0.3 is there, beside so many different values, where it is surely fill: a table rounded
+to one decimal holds it, too."""
+
+_DIFFERENCES = ("NDVI", "NDWI", "MNDWI", "NDMI", "LSWI", "NBR", "NBR2", "NDRE", "GNDVI")
+"""Normalised differences, which are never beyond 1."""
 
 _COUNT = 1e-4
 _LARGEST = 2.0
@@ -22,6 +30,9 @@ _LARGEST = 2.0
 
 _FEW, _BRIGHTEST = 0.01, 4.0
 """So few reflectances may be above that, none above what samples take."""
+
+_ROUNDING = 1e-6
+"""By which a table's numbers may miss a value."""
 
 _PERCENT = 255
 """Whole numbers up to here may be percent or bytes."""
@@ -40,6 +51,7 @@ def physical(
     """
     _refuse_infinite(values, bands, where)
     is_lost, notes = _not_observed(values, bands, options, where)
+    fills = (is_lost & ~np.isnan(values)).sum(axis=0)
     values = np.where(is_lost, np.nan, values)
     factors, more = _factors(values, bands, options.scale)
     notes += more
@@ -48,13 +60,11 @@ def physical(
     if scale is not None and (options.finds_nodata or options.nodata):
         values, more = _without_impossible(values, bands)
         notes += more
+    values, more = _without_mixed(values, bands, fills)
+    notes += more
     _refuse_counts(values, bands, where, scale)
-    notes += [
-        f"{count:,} values of {band} are exactly -0.3, the scaled fill value of MODIS; if they are "
-        "that, say --nodata -0.3"
-        for at, band in enumerate(bands)
-        if band in ("NDVI", "EVI") and (count := int((values[:, at] == _MODIS_FILL).sum()))
-    ]
+    values, more = _without_modis_fill(values, bands, options)
+    notes += more
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
     _refuse_infinite(single, bands, where)  # what is too large for the samples
@@ -146,6 +156,59 @@ def _without_impossible(values: np.ndarray, bands: Sequence[str]) -> tuple[np.nd
         return values, []
     note = f"{count:,} reflectances are beyond {_BRIGHTEST:g}, and were taken as not observed"
     return np.where(is_beyond, np.nan, values), [note]
+
+
+def _without_mixed(
+    values: np.ndarray, bands: Sequence[str], fills: Int64[np.ndarray, " band"]
+) -> tuple[np.ndarray, list[str]]:
+    """Take a few indices that cannot be for not observed where their column holds fill values.
+
+    `fills` counts those of each band. Such values are means of fill and of what is beside it.
+    """
+    values, notes = values.copy(), []
+    for at, band in enumerate(bands):
+        if band not in BOUNDED or not fills[at]:
+            continue
+        most = 1.0 if band in _DIFFERENCES else _LARGEST
+        is_mixed = np.abs(values[:, at]) > most + _ROUNDING
+        count = int(is_mixed.sum())
+        if not count or count > max(int(fills[at]), _FEW * np.isfinite(values[:, at]).sum()):
+            continue
+        values[is_mixed, at] = np.nan
+        notes.append(
+            f"{count:,} values of {band} are beyond {most:g}, as resampling makes them beside fill "
+            "values, and were taken as not observed"
+        )
+    return values, notes
+
+
+def _without_modis_fill(
+    values: np.ndarray, bands: Sequence[str], options: SeriesOptions
+) -> tuple[np.ndarray, list[str]]:
+    """Take -0.3 for not observed where it must be MODIS' fill and may be found; else tell it."""
+    values, notes = values.copy(), []
+    for at, band in enumerate(bands):
+        is_it = np.isclose(values[:, at], _MODIS_FILL, rtol=0, atol=_ROUNDING)
+        if band not in ("NDVI", "EVI") or not is_it.any():
+            continue
+        count = f"{int(is_it.sum()):,} values of {band} are -0.3, the scaled fill value of MODIS"
+        others = values[np.isfinite(values[:, at]) & ~is_it, at]
+        is_alone = (
+            is_it.sum() >= _FEWEST_FILLS
+            and np.unique(others).size >= _FEWEST_OTHERS
+            and others.min() >= _MODIS_LEAST
+        )
+        if is_alone and options.finds_nodata:
+            values[is_it, at] = np.nan
+            notes.append(f"{count}, and no other is below -0.2: they were taken as not observed")
+        elif is_alone:
+            notes.append(
+                f"{count}, and no other is below -0.2, so nothing was observed there: say "
+                "--nodata -0.3 (or auto)"
+            )
+        else:
+            notes.append(f"{count}; if they are that, say --nodata -0.3")
+    return values, notes
 
 
 def _is_reflectance(band: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cube.errors import InputError
 from cube.series.dates import parse_day
-from cube.series.names import known_band, may_be_value
+from cube.series.names import known_band, listed, may_be_value
 
 _DATE = r"\d{4}[-_.]?\d{2}(?:[-_.]?\d{2})?"
 _USUAL = (
@@ -57,8 +57,7 @@ def wide_columns(
         if pattern is None:
             return None
         raise InputError(
-            f"{file!r}: --wide {pattern!r} fits {_size(found)} columns; found "
-            f"{', '.join(header)[:200]!r}"
+            f"{file!r}: --wide {pattern!r} fits {_size(found)} columns; found {listed(header)!r}"
         )
     chosen = _chosen(found, bands, file)
     _refuse_double(header, max(ways, key=lambda way: _size(_matches(header, way))), chosen, file)
@@ -150,7 +149,7 @@ def _chosen(found: Found, bands: tuple[str, ...] | None, file: str) -> Found:
         if None in wanted:
             lacking = bands[wanted.index(None)]
             raise InputError(
-                f"{file!r} has no band {lacking!r} (--bands); found {', '.join(found)[:200]!r}"
+                f"{file!r} has no band {lacking!r} (--bands); found {listed(list(found))!r}"
             )
         return {band: found[band] for band in wanted if band is not None}
     known = {band: columns for band, columns in found.items() if known_band(band)}
@@ -169,6 +168,6 @@ def _chosen(found: Found, bands: tuple[str, ...] | None, file: str) -> Found:
     if not chosen:
         raise InputError(
             f"{file!r} has no value column that is known to be one; name them with --bands, of "
-            f"{', '.join(found)[:200]!r}"
+            f"{listed(list(found))!r}"
         )
     return chosen

@@ -51,8 +51,8 @@ class Audited:
     """Names of the steps where all sequences share them; None where steps are dates of their own."""
     day: Int32[np.ndarray, "sample time"] | None = None
     """Days since 1970 of each step where they differ by sample, `NO_DAY` where there is none."""
-    looks: Integer[np.ndarray, "sample time"] | None = None
-    """Number of dates behind each step."""
+    clear_count: Integer[np.ndarray, "sample time"] | None = None
+    """Dates behind each step, clear looks where there is a cube."""
     columns: Mapping[str, Float32[np.ndarray, "sample time"]] = field(
         default_factory=lambda: MappingProxyType({})
     )
@@ -70,7 +70,7 @@ class Audited:
 
     def __post_init__(self) -> None:
         count, steps = self.values.shape[:2]
-        for name in ("label", "group", "block", "place", "pixel", "day", "looks"):
+        for name in ("label", "group", "block", "place", "pixel", "day", "clear_count"):
             part = getattr(self, name)
             if part is not None and len(part) != count:
                 raise SampleError(f"{count} sequences but {len(part)} values of {name!r}")
@@ -107,7 +107,7 @@ class Audited:
 
     def take(self, index: Int64[np.ndarray, "chosen"]) -> "Audited":
         """Return the samples at `index`, without folds."""
-        names = ("values", "label", "group", "block", "place", "pixel", "day", "looks")
+        names = ("values", "label", "group", "block", "place", "pixel", "day", "clear_count")
         parts: dict[str, Any] = {
             name: part[index] for name in names if (part := getattr(self, name)) is not None
         }

@@ -43,6 +43,7 @@ CODES = frozenset(
         "class-by-aot",
         "class-by-wvp",
         "fill-value",
+        "fill-mixed",
         "zero-run",
         "padded-end",
         "repeated-step",

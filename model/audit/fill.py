@@ -5,13 +5,14 @@ from jaxtyping import Bool, Float32
 
 from model.audit.audited import Audited
 from model.audit.finding import Finding, rows_of, some
+from model.audit.missing import is_mixed, is_modis_fill
 
 _ZERO_RUN = 3
 """Zeros on end that chance does not make."""
 
 
 def find_fill(audited: Audited) -> list[Finding]:
-    """Return findings of fill values among the values, and of runs of zeros in single bands."""
+    """Return findings of fill values, also mixed ones, and of runs of zeros in single bands."""
     found = []
     has_fill = np.asarray(audited.is_fill.any(axis=(1, 2)))
     if has_fill.any():
@@ -36,6 +37,7 @@ def find_fill(audited: Audited) -> list[Finding]:
                 "ground were so",
             )
         )
+    found += [*_of_modis(audited), *_mixed(audited)]
     has_run = _has_zero_run(np.where(audited.is_fill, np.float32(np.nan), audited.values))
     if has_run.any():
         found.append(
@@ -47,6 +49,50 @@ def find_fill(audited: Audited) -> list[Finding]:
                 count=int(has_run.sum()),
                 rows=rows_of(has_run),
                 advice="See whether 0 stands for missing, or whether values below 0 were cut off",
+            )
+        )
+    return found
+
+
+def _of_modis(audited: Audited) -> list[Finding]:
+    """Find -0.3 among vegetation indices: likely fill, but no certain one, so a warning."""
+    found = []
+    for at, band in enumerate(audited.bands):
+        is_it = is_modis_fill(audited.known[..., at], band)
+        if not is_it.any():
+            continue
+        has_it = np.asarray(is_it.any(axis=1))
+        found.append(
+            Finding(
+                code="fill-value",
+                severity="warning",
+                what=f"{int(is_it.sum()):,} values of {band} in {int(has_it.sum()):,} samples are "
+                "-0.3, the scaled fill value of MODIS, and no other is below -0.2",
+                count=int(has_it.sum()),
+                rows=rows_of(has_it),
+                advice="Set them to NaN before samples are made (import-table: --nodata -0.3)",
+            )
+        )
+    return found
+
+
+def _mixed(audited: Audited) -> list[Finding]:
+    """Find indices that cannot be in columns that hold fill: resampling mixed it in."""
+    found = []
+    for at, band in enumerate(audited.bands):
+        is_it = is_mixed(audited.known[..., at], band)
+        if not is_it.any() or not audited.is_fill[..., at].any():
+            continue
+        has_it = np.asarray(is_it.any(axis=1))
+        found.append(
+            Finding(
+                code="fill-mixed",
+                severity="warning",
+                what=f"{int(is_it.sum()):,} values of {band} in {int(has_it.sum()):,} samples are "
+                "beyond 1, beside fill values",
+                count=int(has_it.sum()),
+                rows=rows_of(has_it),
+                advice="Fill values were mixed into them, as resampling does: set them to NaN, too",
             )
         )
     return found

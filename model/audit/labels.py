@@ -7,6 +7,7 @@ from scipy.spatial import cKDTree
 from model.audit.audited import Audited
 from model.audit.finding import Finding, rows_of, some
 from model.audit.robust import median_known, spread_known
+from model.classunits import classes_of_few, groups_by_class
 
 _FAR = 6.0
 """Spreads beyond the median of its class's distances at which a sample lies outside."""
@@ -129,19 +130,19 @@ def envelope_distance(audited: Audited) -> Float64[np.ndarray, "sample"]:
 
 def _few_groups(audited: Audited) -> list[Finding]:
     needed = max((split.count for split in audited.folds), default=_FEW_GROUPS)
-    units = np.unique(np.stack([audited.label, audited.group]), axis=1)[0]
-    counts = np.bincount(units, minlength=len(audited.classes))
-    few = [at for at in range(len(audited.classes)) if counts[at] < needed]
+    label = np.array(audited.classes)[audited.label]
+    groups = dict.fromkeys(audited.classes, 0) | groups_by_class(label, audited.group)
+    few = classes_of_few(groups, needed)
     if not few:
         return []
-    named = [f"{audited.classes[at]} {counts[at]}" for at in few]
+    named = [f"{name} {count}" for name, count in few.items()]
     return [
         Finding(
             code="few-groups",
             severity="warning",
             what=f"classes have fewer groups than there are folds ({needed}): {some(named)}",
             count=len(few),
-            rows=rows_of(np.isin(audited.label, few)),
+            rows=rows_of(np.isin(label, list(few))),
             advice="Their scores mean little: label more places, or merge or drop the class",
         )
     ]

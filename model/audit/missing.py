@@ -17,14 +17,19 @@ _LARGEST_REAL = 3.0
 """No band of Sentinel-2, scaled, reaches beyond it, so that every fill value there is one."""
 
 _BEYOND_ALL = 10.0
-"""How many times as large as all other values a band's fill value is that one occurrence shows:
-what other sensors measure (decibels, indices as counts) may well be -9.999 or -999."""
+"""How many times as large as nearly all other values a band's fill value is that one occurrence
+shows: a few may be fill that resampling mixed in, and what other sensors measure (decibels, indices as counts) may well be -9.999 or -999."""
 
 _STEP = 1e-4
 """Reflectance of one count; in other bands steps are as large as the fill value's scale."""
 
 _PEAK = 5.0
 """How many times as frequent as its neighbours a value must be that could be real."""
+
+_MODIS_FILL, _MODIS_LEAST, _FEWEST_OTHERS = -0.3, -0.2, 50
+
+DIFFERENCES = ("NDVI", "NDWI", "MNDWI", "NDMI", "LSWI", "NBR", "NBR2", "NDRE", "GNDVI")
+"""Normalised differences, which are never beyond 1."""
 
 _FEWEST = 3
 """How often it must be there at least: fewer are chance."""
@@ -75,12 +80,12 @@ def _equals(
 
 
 def _largest_of_others(values: Float32[np.ndarray, "sample time"]) -> float:
-    """Return the largest size of what is no fill value, 0 where there is nothing else."""
+    """Return the size that 99 % of what is no fill value keep below, 0 where nothing else is."""
     is_other = np.isfinite(values)
     for scale in SCALES:
         for fill in FILLS:
             is_other &= ~_equals(values, fill * scale)
-    return float(np.abs(values[is_other]).max(initial=0))
+    return float(np.quantile(np.abs(values[is_other]), 0.99)) if is_other.any() else 0.0
 
 
 def _is_peak(
@@ -90,3 +95,31 @@ def _is_peak(
     away = np.abs(values - np.float32(value))
     beside = ((away > step / 2) & (away < 10.5 * step)).sum() / 20
     return bool(count >= max(_FEWEST, _PEAK * beside))
+
+
+def is_modis_fill(
+    values: Float32[np.ndarray, "sample time"], band: str
+) -> Bool[np.ndarray, "sample time"]:
+    """Say where a vegetation index is -0.3, the scaled fill value of MODIS, and nothing else.
+
+    Their valid range ends at -0.2 (MOD13): a column with other values below that is not theirs, and
+    one of few different values may have been rounded to -0.3.
+    """
+    is_it = _equals(values, _MODIS_FILL)
+    others = values[np.isfinite(values) & ~is_it]
+    is_theirs = (
+        band in ("NDVI", "EVI")
+        and is_it.sum() >= _FEWEST
+        and np.unique(others).size >= _FEWEST_OTHERS
+        and others.min() >= _MODIS_LEAST
+    )
+    return is_it if is_theirs else np.zeros_like(is_it)
+
+
+def is_mixed(
+    values: Float32[np.ndarray, "sample time"], band: str
+) -> Bool[np.ndarray, "sample time"]:
+    """Say where a normalised difference is beyond 1, which it never is."""
+    if band not in DIFFERENCES:
+        return np.zeros(values.shape, bool)
+    return np.asarray(np.abs(values) > 1 + 1e-6)

@@ -15,6 +15,9 @@ from model.audit.finding import Finding, Severity, rows_of, some
 FEWEST_GROUPS = 20
 """Groups below which nothing can be said."""
 
+_FEWEST_BLOCKS = 5
+"""Blocks, each held out once, below which nothing can be said of other places."""
+
 _MOST_GROUPS = 4_000
 _FOLDS = 5
 _FEWEST_OF_CLASS = 10
@@ -77,7 +80,7 @@ def find_telling(audited: Audited) -> list[Finding]:
         told = class_told_by(evidence.table, audited.label, audited.group)
         if told is None or not told.is_told:
             continue
-        is_grave = told.is_grave and evidence.is_seen
+        is_grave, beyond = told.is_grave and evidence.is_seen, ""
         if is_grave and evidence.is_of_place and audited.block is not None:
             # clouds and orbits are shared by neighbours, as classes are: only what tells the class
             # in other blocks, too, is more than a place
@@ -85,6 +88,8 @@ def find_telling(audited: Audited) -> list[Finding]:
                 evidence.table, audited.label, audited.group, block=audited.block
             )
             is_grave = evidence.is_grave_alone if elsewhere is None else elsewhere.is_grave
+            if elsewhere is None:
+                beyond = "; too few blocks to say whether that is but the place"
         severity: Severity = "severe" if is_grave else "warning"
         named = [f"{audited.classes[at]} {share:.2f}" for at, share in told.classes]
         chosen = np.isin(audited.label, [at for at, _ in told.classes])
@@ -95,7 +100,7 @@ def find_telling(audited: Audited) -> list[Finding]:
                 what=f"{evidence.what} alone tells "
                 + (f"{some(named)} from all others (0.5 by chance), and " if named else "")
                 + f"the class of {told.accuracy:.3f} of held-out groups, where the majority has "
-                f"{told.majority:.3f} ({told.sigmas:.1f} sigma)",
+                f"{told.majority:.3f} ({told.sigmas:.1f} sigma){beyond}",
                 count=int(chosen.sum()) if named else len(audited),
                 rows=rows_of(chosen) if named else (),
                 advice=evidence.advice,
@@ -105,7 +110,7 @@ def find_telling(audited: Audited) -> list[Finding]:
 
 
 def _evidence(audited: Audited) -> Iterator[_Evidence]:
-    dates = audited.is_seen if audited.looks is None else audited.looks
+    dates = audited.is_seen if audited.clear_count is None else audited.clear_count
     yield _Evidence(
         code="class-by-date-count",
         what="the number of dates",
@@ -171,15 +176,15 @@ def class_told_by(
 
     A group counts once, with its most frequent class and the mean of its samples; so the groups
     held out are independent, and shares have the binomial's sigma. With `block` whole blocks are
-    held out, so that what neighbours share tells nothing. None with fewer than `FEWEST_GROUPS` groups (or
-    blocks), or where all are alike.
+    held out, so that what neighbours share tells nothing. None with fewer than `FEWEST_GROUPS`
+    groups or `_FEWEST_BLOCKS` blocks, or where all are alike.
     """
     rows, target = _by_group(table, label, group)
     area = np.arange(len(target))
     if block is not None:
         area = np.unique(block[np.unique(group, return_index=True)[1]], return_inverse=True)[1]
-    if area.max(initial=-1) + 1 < FEWEST_GROUPS:
-        return None
+        if area.max(initial=-1) + 1 < _FEWEST_BLOCKS:
+            return None
     if len(target) < FEWEST_GROUPS or np.all(
         np.nan_to_num(rows, nan=-1) == np.nan_to_num(rows[0], nan=-1)
     ):
@@ -191,7 +196,7 @@ def class_told_by(
     fold = (
         _dealt(target, random)
         if block is None
-        else random.integers(0, _FOLDS, area.max() + 1)[area]
+        else (random.permutation(area.max() + 1) % _FOLDS)[area]
     )
     classes, counts = np.unique(target, return_counts=True)
     if len(classes) < 2:

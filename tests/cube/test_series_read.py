@@ -11,6 +11,7 @@ import shapely
 from cube.errors import InputError
 from cube.series import SeriesOptions, is_series_table, read_series
 from cube.series.dates import parse_day
+from cube.series.names import listed
 from cube.series.observations import Observations
 
 
@@ -246,6 +247,79 @@ def test_fill_values_are_told_until_they_are_declared(tmp_path: Path, fill: floa
     for found in (read(path, nodata=(float(fill),)), read(path, finds_nodata=True)):
         expected = table["EVI"].where(table["EVI"] != fill)
         np.testing.assert_allclose(found.value[:, 1], expected, rtol=1e-6)
+
+
+def test_files_of_unlike_labels_are_named_whole(tmp_path: Path) -> None:
+    names = [f"forest_inventory_{year}_{part}.csv" for year in (2018, 2019) for part in "abc"]
+    for name in names:
+        number_or_word = (
+            {"oak": "4", "beech": "5", "larch": "6"} if name.endswith("9_c.csv") else {}
+        )
+        table = long_table()
+        table["label"] = table["label"].replace(number_or_word)
+        table.to_csv(tmp_path / name, index=False)
+    with pytest.raises(InputError) as caught:
+        read_series([tmp_path / name for name in names], SeriesOptions())
+    assert str(caught.value).startswith(
+        f"'{names[0]}, {names[1]} and 4 more': 'label' mixes numbers such as '4' with words such as"
+    )
+
+
+def test_lists_of_names_are_cut_between_names() -> None:
+    assert listed(["a", "bb", "ccc"]) == "a, bb, ccc"
+    assert listed(["a", "bb", "ccc"], 6) == "a, bb and 1 more"
+    assert listed(["abcdefgh", "i"], 6) == "abcde… and 1 more"
+    assert listed([]) == ""
+
+
+def index_table(path: Path, values: np.ndarray) -> Path:
+    """Write monthly NDVI of twenty series."""
+    assert len(values) == 240
+    frame = pd.DataFrame(
+        {
+            "id": np.repeat(np.arange(20), 12),
+            "date": [f"2018-{month:02d}-01" for _ in range(20) for month in range(1, 13)],
+            "label": np.repeat(["oak", "beech"] * 10, 12),
+            "NDVI": values,
+        }
+    )
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_fill_that_was_mixed_into_an_index_is_not_observed(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).uniform(-0.15, 0.95, 240).round(4)
+    values[[5, 6, 7]] = 65535, 3.1, 1.5
+    told = complaint(index_table(tmp_path / "t.csv", values))
+    assert "NDVI is 65535" in told
+    found = read(tmp_path / "t.csv", finds_nodata=True)
+    assert np.flatnonzero(np.isnan(found.value[:, 0])).tolist() == [5, 6, 7]
+    assert (
+        "2 values of NDVI are beyond 1, as resampling makes them beside fill values"
+        in "\n".join(found.notes)
+    )
+    # without fill beside it nothing says what such a value is
+    values[5] = values[6] = 0.5
+    found = read(index_table(tmp_path / "t.csv", values), finds_nodata=True)
+    assert found.value[7, 0] == np.float32(1.5)
+
+
+def test_the_scaled_fill_of_modis_is_found_where_it_stands_alone(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).uniform(-0.15, 0.95, 240).round(4)
+    values[:4] = -0.3
+    path = index_table(tmp_path / "t.csv", values)
+    told = "4 values of NDVI are -0.3, the scaled fill value of MODIS, and no other is below -0.2"
+    found = read(path)
+    assert f"{told}, so nothing was observed there: say --nodata -0.3 (or auto)" in found.notes
+    assert not np.isnan(found.value).any()
+    found = read(path, finds_nodata=True)
+    assert f"{told}: they were taken as not observed" in found.notes
+    assert np.isnan(found.value[:4, 0]).all()
+    assert np.isfinite(found.value[4:]).all()
+    values[10] = -0.25
+    found = read(index_table(path, values), finds_nodata=True)
+    assert not np.isnan(found.value).any()
+    assert any(note.endswith("if they are that, say --nodata -0.3") for note in found.notes)
 
 
 def test_empty_cells_are_told_until_they_are_declared(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from labelled_series import SeriesSpec, simulated_series
 from model.audit import CODES, LEAKS, NO_DAY, Audited, audit
 from model.audit.canary import canaries, thinned
 from model.audit.duplicates import identical_series, shared
+from model.audit.fill import find_fill
+from model.audit.finding import Finding
 from model.audit.missing import is_fill
 from model.audit.robust import median_known, spread_known
-from model.audit.telling import class_told_by
+from model.audit.telling import class_told_by, find_telling
 from model.errors import SampleError
 from model.samples import Samples
 from model.split import Folds, make_folds
@@ -257,6 +259,33 @@ def test_uneven_numbers_of_dates_are_told(clean: Audited) -> None:
     values[::3, 11], day[::3, 11] = np.nan, NO_DAY
     broken = replace(clean, periods=None, day=day, values=values)
     assert codes(broken) == {"uneven-dates"}
+
+
+@pytest.mark.parametrize("blocks", [6, 12, 40])
+def test_dates_of_a_place_are_no_dates_of_a_class(clean: Audited, blocks: int) -> None:
+    """Few blocks suffice to tell a class that was sampled otherwise from a place that was."""
+    label = (clean.group % 2).astype(np.int64)
+    # half of the groups of one class lie in a block of theirs, all others anywhere else
+    is_alone = clean.group % 4 == 0
+    block = np.where(is_alone, 0, 1 + clean.group % (blocks - 1)).astype(np.int64)
+    places = replace(clean, block=block, label=label, folds=(), classes=("a", "b"))
+    for lacks, severity in ((label == 0, "severe"), (is_alone, "warning")):
+        values = np.nan_to_num(clean.values, nan=0.1)
+        values[lacks, 3:] = np.nan
+        found = {one.code: one for one in find_telling(replace(places, values=values))}
+        assert found["class-by-date-count"].severity == severity
+        assert "too few blocks" not in found["class-by-date-count"].what
+
+
+def test_too_few_blocks_are_told(clean: Audited) -> None:
+    block = (clean.group % 2).astype(np.int64)
+    values = clean.values.copy()
+    values[clean.label == 2, 8:] = np.nan
+    found = {one.code: one for one in find_telling(replace(clean, values=values, block=block))}
+    assert found["class-by-date-count"].severity == "severe"
+    assert "too few blocks to say whether that is but the place" in (
+        found["class-by-date-count"].what
+    )
 
 
 @pytest.mark.parametrize("band", ["AOT", "WVP"])
@@ -543,6 +572,50 @@ def test_fill_of_other_sensors_must_stand_out() -> None:
     ndvi[:] = 0.05
     ndvi[7, 7] = -999
     assert is_fill(ndvi.astype(np.float32), ("B02",)).sum() == 1
+
+
+def an_index(seed: int = 0, *, decimals: int = 4) -> np.ndarray:
+    """Return NDVI between -0.15 and 0.95."""
+    values = np.random.default_rng(seed).uniform(-0.15, 0.95, (400, 12, 1))
+    return np.round(values, decimals).astype(np.float32)
+
+
+def findings_of(values: np.ndarray, name: str = "NDVI") -> dict[str, Finding]:
+    """Return what is found of fill in a column of an index."""
+    units = np.arange(len(values))
+    audited = Audited(
+        values=values, bands=(name,), label=units % 2, classes=("a", "b"), group=units
+    )
+    return {one.code: one for one in find_fill(audited) if one.code.startswith("fill")}
+
+
+def test_fill_that_was_mixed_into_an_index_is_told() -> None:
+    values = an_index()
+    assert not findings_of(values)
+    values[3, 3], values[4, 4] = 1.5, 3.1
+    assert not findings_of(values)  # of negative reflectance, maybe
+    values[5, 5], values[6, 6] = 65535, 23_000.5
+    found = findings_of(values)
+    assert found["fill-value"].what.startswith("1 values in 1 samples stand for nothing (65535)")
+    assert found["fill-mixed"].what == (
+        "3 values of NDVI in 3 samples are beyond 1, beside fill values"
+    )
+    assert set(found["fill-mixed"].rows) == {3, 4, 6}
+    assert set(findings_of(values, "CIre")) == {"fill-value"}  # may well be beyond 1
+
+
+def test_the_scaled_fill_of_modis_is_told_where_it_stands_alone() -> None:
+    values = an_index()
+    values[:20, 3] = -0.3
+    found = findings_of(values)["fill-value"]
+    assert found.severity == "warning"
+    assert found.what.startswith("20 values of NDVI in 20 samples are -0.3, the scaled fill value")
+    values[30, 3] = -0.25  # another sensor, whose indices reach there
+    assert not findings_of(values)
+    rounded = an_index(decimals=1)
+    rounded[:20, 3] = -0.3
+    assert not findings_of(rounded)
+    assert not findings_of(an_index() - np.float32(0.15))
 
 
 def test_identical_series_are_numbered_alike_and_short_ones_not_at_all() -> None:

@@ -16,7 +16,7 @@ from model.samples import Samples
 from model.split import Folds, make_folds
 from pipelines.audit_samples import AuditOptions, audit_run, audit_samples
 from pipelines.audit_text import findings_json
-from pipelines.draw_samples import samples_of
+from pipelines.learning_samples import samples_of
 
 Command = Callable[..., tuple[int, str, str]]
 

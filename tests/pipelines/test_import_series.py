@@ -17,7 +17,7 @@ from model.classifier import SpeciesClassifier
 from model.errors import ClassifierError
 from model.features import default_features
 from model.learn import train_classifier
-from pipelines.draw_samples import learning_samples
+from pipelines.learning_samples import learning_samples
 from pipelines.predict_table import predict_table, prediction_lines
 from pipelines.progress import Reporter
 
