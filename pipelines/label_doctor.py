@@ -23,9 +23,9 @@ from model.doctor import (
 )
 from model.samples import Samples
 from model.split import make_folds
-from pipelines.draw_samples import learning_samples
 from pipelines.label_findings import LabelFindings
 from pipelines.label_page import write_html
+from pipelines.learning_samples import learning_samples
 from pipelines.plan import Layout
 from pipelines.printable import printable
 from pipelines.progress import Reporter

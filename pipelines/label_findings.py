@@ -12,8 +12,9 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float32, Int64, Shaped
 
-from cube.decisions import Decision, guarded, samples_fingerprint
+from cube.decisions import Decision, guarded
 from cube.palette import default_colours
+from cube.relabel import joined_by_decisions, samples_fingerprint
 from model.doctor import VERDICTS, Diagnosis, SomVerdicts
 from model.features import FEATURES, FeatureSet
 from model.samples import Samples
@@ -100,6 +101,7 @@ class LabelFindings:
             edge=round(np.sqrt(len(self.verdicts.share))),
             share=self.verdicts.share,
             decisions=self.before,
+            joined=joined_by_decisions(self.stored),
             left_out=len(chosen) - len(shown),
         )
 

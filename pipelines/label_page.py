@@ -85,6 +85,8 @@ class LabelPage:
     """Share of each class in each neuron; rows of NaN for empty ones."""
     decisions: tuple[Decision, ...] = ()
     """What was decided before; kept in what is downloaded unless decided anew."""
+    joined: frozenset[tuple[str, str]] = frozenset()
+    """Group and class of fixed samples that joined others of their group: `joined_by_decisions`."""
     left_out: int = 0
     """Suspects that are not on the page."""
 
@@ -120,7 +122,10 @@ def _json(content: dict[str, Any]) -> str:
 def _content(page: LabelPage) -> dict[str, Any]:
     low, step = _scales(page.envelopes, page.series)
     whole = [one for one in page.decisions if not one.sample]
-    mended = {(one.group, one.label): one for one in whole if one.action == "fix"}
+    mended: dict[tuple[str, str], list[str]] = {}
+    for one in whole:
+        if one.action == "fix":
+            mended.setdefault((one.group, one.label), []).append(one.given)
     decided = {(one.group, one.given): one for one in whole}
     place = {name: index for index, name in enumerate(page.classes)}
     earlier = [_row(one) for one in page.decisions]
@@ -141,7 +146,9 @@ def _content(page: LabelPage) -> dict[str, Any]:
         "periods": list(page.periods),
         "envelopes": _packed(page.envelopes, low, step),
         "series": _packed(page.series, low, step),
-        "cases": [_case(one, place, mended, decided) for one in page.cases],
+        "cases": [
+            _case(one, place, _originals(one, mended, page.joined), decided) for one in page.cases
+        ],
         "som": {"edge": page.edge, "neurons": _neurons(page.share)},
         "earlier": earlier,
         "columns": list(COLUMNS),
@@ -152,23 +159,33 @@ def _content(page: LabelPage) -> dict[str, Any]:
 def _case(
     one: Case,
     place: dict[str, int],
-    mended: dict[tuple[str, str], Decision],
+    originals: list[str],
     decided: dict[tuple[str, str], Decision],
 ) -> dict[str, Any]:
     earlier = decided.get((one.group, one.given))
-    # the fix that made the group what it is now: what is decided next replaces that row
-    fix = mended.get((one.group, one.given))
     return {
         **{name: getattr(one, name) for name in _SHOWN},
         "score": round(one.score, 4),
         "agreement": round(one.agreement, 4),
         "given_index": place[one.given],
         "suggested_index": place[one.suggested],
-        "original": fix.given if fix else one.given,
+        "originals": originals,
         "earlier": earlier
         and {"action": earlier.action, "label": earlier.label, "note": earlier.note},
         "shift": _shift(one.group),
     }
+
+
+def _originals(
+    one: Case, mended: dict[tuple[str, str], list[str]], joined: frozenset[tuple[str, str]]
+) -> list[str]:
+    """Return what the labels of a case are called in the reference: what is decided is of them.
+
+    Fixes may have made the group what it is now, beside samples that always were.
+    """
+    fixed = mended.get((one.group, one.given), [])
+    is_own = not fixed or (one.group, one.given) in joined
+    return [*fixed, one.given] if is_own else fixed
 
 
 _SHOWN = ("group", "given", "suggested", "samples", "verdict", "neuron", "lon", "lat")

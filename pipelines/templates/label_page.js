@@ -54,27 +54,28 @@ function decide(action, label = "") {
   keep(); mark(current); progress(); show(current);
   if (action) step(1);
 }
-/** One row of the file; about a group that an earlier decision fixed, in the words of that one. */
-function row(index) {
+/** Rows of the file; of a group that earlier decisions fixed, in the words of each of them. */
+function rowsOf(index) {
   const one = data.cases[index], made = decisions[index];
-  let { action, label } = made;
-  if (one.original !== one.given) {
-    if (action === "accept") { action = "fix"; label = one.given; }
-    else if (action === "fix" && label === one.original) { action = "accept"; label = ""; }
-  }
-  return [one.group, one.original, action, label, "", made.note, data.fingerprint];
+  return one.originals.map((original) => {
+    let { action, label } = made;
+    if (action === "accept" && original !== one.given) { action = "fix"; label = one.given; }
+    else if (action === "fix" && label === original) { action = "accept"; label = ""; }
+    return [one.group, original, action, label, "", made.note, data.fingerprint];
+  });
 }
 function cell(text) {
   const guarded = FORMULA.test(text) ? "'" + text : text;
   return /[",\r\n]|^\s|\s$/.test(guarded) ? '"' + guarded.replaceAll('"', '""') + '"' : guarded;
 }
 function table() {
-  const made = Object.keys(decisions).filter((index) => decisions[index].action).map((i) => row(i));
-  const said = new Set(data.cases.map((one) => JSON.stringify([one.group, one.original, ""])));
+  const made = Object.keys(decisions).filter((index) => decisions[index].action).flatMap((i) => rowsOf(i));
+  const said = new Set(data.cases.flatMap((one) =>
+    one.originals.map((original) => JSON.stringify([one.group, original, ""]))));
   const others = data.earlier.filter((old) => !said.has(JSON.stringify([old[0], old[1], old[4]])));
   // what an earlier file fixed and this page left alone stays fixed
   const kept = data.earlier.filter((old) => old[4] === "" && data.cases.some((one, index) =>
-    one.group === old[0] && one.original === old[1] && one.original !== one.given
+    one.group === old[0] && one.originals.includes(old[1]) && old[1] !== one.given
     && !(decisions[index] && decisions[index].action)));
   return [data.columns, ...others, ...kept, ...made]
     .map((cells) => cells.map(cell).join(",")).join("\n") + "\n";
@@ -225,6 +226,7 @@ function som() {
 function show(index) {
   if (current >= 0) rows[current].firstChild.removeAttribute("aria-current");
   const one = data.cases[index], made = decisions[index];
+  const was = one.originals.filter((original) => original !== one.given);
   if (current !== index) at("fix-to").value = one.suggested_index === one.given_index
     ? "" : String(one.suggested_index);
   current = index;
@@ -235,7 +237,7 @@ function show(index) {
   at("facts").replaceChildren(`doubt ${one.score.toFixed(2)} · ${one.samples} samples, `
     + `${Math.round(100 * one.agreement)} % of them look like ${one.suggested} · `
     + `map of series: ${one.verdict}`
-    + (one.original !== one.given ? ` · was ${one.original} before an earlier decision` : ""));
+    + (was.length ? ` · ${was.join(", ")} before an earlier decision` : ""));
   if (one.lon !== null) {
     const place = one.lat.toFixed(6) + ", " + one.lon.toFixed(6);
     at("facts").append(" · lat, lon ", element("a", place,

@@ -9,17 +9,9 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cube.decisions import (
-    Decision,
-    apply_decisions,
-    guarded,
-    read_decisions,
-    sample_names,
-    samples_fingerprint,
-    unguarded,
-    write_decisions,
-)
+from cube.decisions import Decision, guarded, read_decisions, unguarded, write_decisions
 from cube.errors import InputError
+from cube.relabel import apply_decisions, sample_names, samples_fingerprint
 
 HEADER = "group,given,decision,label,sample,note,samples_fingerprint\n"
 

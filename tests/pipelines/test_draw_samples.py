@@ -22,13 +22,13 @@ from cube.store import CubeBlocks, create_cube, write_region
 from model.split import make_folds, splits_of
 from pipelines.cluster import connect
 from pipelines.draw_samples import (
-    learning_samples,
     places_to_map,
     sample_cube,
     sample_options,
     store_folds,
     take_samples,
 )
+from pipelines.learning_samples import learning_samples
 from pipelines.plan import Layout
 from pipelines.recipe import Recipe, read_recipe
 

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cube.decisions import Decision, apply_decisions, read_decisions, write_decisions
+from cube.decisions import Decision, read_decisions, write_decisions
 from cube.errors import InputError
+from cube.relabel import apply_decisions, joined_by_decisions
 from cube.samplestore import open_samples, write_samples
 from pipelines.__main__ import main
 from pipelines.label_doctor import examine_labels, examined_lines
 from pipelines.label_findings import TABLE_COLUMNS
+from pipelines.label_page import Case, _originals
 from pipelines.progress import Reporter
 from pipelines.recipe import LearningRecipe
 
@@ -225,8 +227,38 @@ def test_a_fix_is_undone_in_its_own_words(tmp_path: Path) -> None:
     examine_labels(recipe_in(tmp_path, decisions="d.csv"), Reporter(is_quiet=True))
     _, _, data = page_of(tmp_path)
     [case] = [case for case in data["cases"] if case["group"] == "stand 10"]
-    assert (case["given"], case["suggested"], case["original"]) == (other, label, label)
+    assert (case["given"], case["suggested"], case["originals"]) == (other, label, [label])
     assert case["earlier"] is None
+
+
+def test_a_group_of_two_labels_is_decided_in_the_words_of_both(tmp_path: Path) -> None:
+    """A fix joins samples that had the class before: what is said next is said of all of them."""
+    stored = make_samples(wrong=(4,))
+    is_it = np.flatnonzero(stored["group"].values == "stand 10")
+    label = stored["label"].values.copy()
+    kept = str(label[is_it[0]])
+    wrong = next(name for name in CLASSES if name != kept)
+    label[is_it[:2]] = wrong  # one of three has the class that the others get
+    stored = stored.assign(label=("sample", label))
+    write_decisions(
+        tmp_path / "d.csv", [Decision(group="stand 10", given=wrong, action="fix", label=kept)]
+    )
+    mended = apply_decisions(stored, tmp_path / "d.csv")
+    assert joined_by_decisions(mended) == {("stand 10", kept)}
+    case = Case(
+        group="stand 10", given=kept, suggested=wrong, score=1.0, samples=3, agreement=1.0,
+        verdict="clean", neuron=0, lon=None, lat=None,
+    )  # fmt: skip
+    fixes = {("stand 10", kept): [wrong]}
+    assert _originals(case, fixes, joined_by_decisions(mended)) == [wrong, kept]
+    assert _originals(case, fixes, frozenset()) == [wrong]
+    assert _originals(case, {}, frozenset()) == [kept]
+    # dropped on the page, both labels go
+    write_decisions(
+        tmp_path / "d.csv",
+        [Decision(group="stand 10", given=name, action="drop") for name in (wrong, kept)],
+    )
+    assert "stand 10" not in apply_decisions(stored, tmp_path / "d.csv")["group"].values
 
 
 def test_other_decisions_have_a_browser_memory_of_their_own(tmp_path: Path) -> None:
