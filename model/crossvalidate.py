@@ -50,6 +50,9 @@ Watch = Callable[[Progress], None]
 OnModel = Callable[[Split, int, Fitted], None]
 """Given the network of each fold, with its split and number."""
 
+Settle = Callable[[Samples, Split, int], TrainConfig]
+"""Given the samples that train while a fold (the number) of a split is held out: settings for them."""
+
 
 def cross_validate(
     samples: Samples,
@@ -57,13 +60,16 @@ def cross_validate(
     *,
     folds: Folds,
     folds_used: int | None = None,
+    settle: Settle | None = None,
     watch: Watch | None = None,
     on_model: OnModel | None = None,
     keep: Path | None = None,
 ) -> OutOfFold:
     """Predict held-out samples with networks that never saw their units.
 
-    `folds_used` holds out only the first so many folds (fold 0 is the most typical one); `keep` is
+    `folds_used` holds out only the first so many folds (fold 0 is the most typical one). `settle`
+    gives other settings than `config` for what a fold trains on, as a search among these samples
+    finds them: what it scores has not seen the choice. `keep` is
     a folder for checkpoints: finished folds and the one under way wait there for the next run.
     """
     used = folds.count if folds_used is None else min(folds_used, folds.count)
@@ -74,7 +80,8 @@ def cross_validate(
                 watch(Progress(split=folds.split, fold=fold, folds_used=used, report=report))
 
         place = None if keep is None else keep / f"{folds.split}-{fold}"
-        fitted = train_network(train, config, stop_by=folds.split, watch=tell, checkpoint=place)
+        settings = config if settle is None else settle(train, folds.split, fold)
+        fitted = train_network(train, settings, stop_by=folds.split, watch=tell, checkpoint=place)
         if on_model is not None:
             on_model(folds.split, fold, fitted)
         return fitted
@@ -162,6 +169,7 @@ def compare_splits(
     baselines: Sequence[str] = BASELINES,
     baseline_folds_used: int | None = None,
     leaves_out_doubtful: bool = False,
+    settle: Settle | None = None,
     watch: Watch | None = None,
     on_model: OnModel | None = None,
     keep: Path | None = None,
@@ -172,6 +180,7 @@ def compare_splits(
     whose predictions calibration needs, and `folds_used` folds of the others. Simple models
     are compared with the network on the samples both were scored on. `buffer` (metres) goes with
     every split but the random one; `prediction` are the places to be mapped (metres), for `knndm`.
+    `settle` as in `cross_validate`.
     `keep` is a folder in which finished folds wait for the next run. `on_model` is given the
     networks of the strictest split only. With `leaves_out_doubtful` no model learns from samples
     whose labels the other training samples doubt (`model.doctor.trusted`). A split the samples do not allow has an entry without
@@ -198,7 +207,7 @@ def compare_splits(
     for split, made in made_folds.items():
         network = cross_validate(
             samples, config, folds=made,
-            folds_used=None if split == strictest else folds_used,
+            folds_used=None if split == strictest else folds_used, settle=settle,
             watch=watch, on_model=on_model if split == strictest else None, keep=keep,
         )  # fmt: skip
         results = [network] + [

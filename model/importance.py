@@ -1,7 +1,8 @@
 """Trained models and samples they never saw in, which periods and bands they need out."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,15 @@ the days of a year ask the models 1,600 times where one by one would be 67,000."
 _MISSED = 0.01
 """Macro-F1 by which several periods together may be missed more than the most missed of them."""
 
+_TOGETHER = 4096
+"""Samples that a model is asked about at once: networks fill up what is no whole batch, which for
+five folds of 200 samples was more than half of all they calculated."""
+
 Tried = tuple[Predictor, Samples]
 """A model and samples whose groups it did not learn from, e.g. of one fold."""
+
+Values = list[Float32[np.ndarray, "_ time band"]]
+"""Reflectance of each model's samples."""
 
 Watch = Callable[[int, int], None]
 """Told after every prediction: how many are done, how many there will be."""
@@ -97,7 +105,7 @@ def permutation_importance(
     if any(predictor.features.required_bands != bands for predictor, _ in parts):
         raise SampleError("the models need different bands; importance compares equal ones")
     periods = parts[0][1].periods
-    whole = _macro_f1(parts)
+    whole = _macro_f1(parts, _untouched(parts))
     cells = [(time, band) for time in range(len(periods)) for band in range(len(bands))]
     rows = [(time, slice(None)) for time in range(len(periods))]
     columns = [(slice(None), band) for band in range(len(bands))]
@@ -106,12 +114,15 @@ def permutation_importance(
     losses = np.empty((repeats, len(swaps)))
     for repeat in range(repeats):
         donors = [_donors(samples.group, random) for _, samples in parts]
-        for number, (time, band) in enumerate(swaps):
-            swapped = [
-                (predictor, _swapped(samples, bands, time, band, donor))
-                for (predictor, samples), donor in zip(parts, donors, strict=True)
+        swapped = (
+            [
+                _swapped(samples, bands, time, band, donor)
+                for (_, samples), donor in zip(parts, donors, strict=True)
             ]
-            losses[repeat, number] = whole - _macro_f1(swapped)
+            for time, band in swaps
+        )
+        for number, score in enumerate(_macro_f1_of_each(parts, swapped)):
+            losses[repeat, number] = whole - score
             if watch is not None:
                 watch(repeat * len(swaps) + number + 1, repeats * len(swaps))
     shape = (len(periods), len(bands))
@@ -148,10 +159,10 @@ def periods_needed(
     done = 0
     found = [_scored(parts, names, kept, chooses == 1)]
     while len(kept) > 1:
-        scores = []
-        for leave in kept:
-            rest = [time for time in kept if time != leave]
-            scores.append(_macro_f1(_hidden(parts, rest), chooses == 0))
+        scores: list[float] = []
+        hidden = (_hidden(parts, [time for time in kept if time != leave]) for leave in kept)
+        for score in _macro_f1_of_each(parts, hidden, chooses == 0):
+            scores.append(score)
             done += 1
             if watch is not None:
                 to_do = len(kept) - len(scores) + _predictions(len(kept) - _several(len(kept)))
@@ -182,7 +193,7 @@ def _without_least_missed(
         out = set(order[:several].tolist())
         rest = [time for place, time in enumerate(kept) if place not in out]
         least = min(scores[place] for place in out) - _MISSED
-        if several == 1 or _macro_f1(_hidden(parts, rest), counted) >= least:
+        if several == 1 or _macro_f1(parts, _hidden(parts, rest), counted) >= least:
             return rest
         several //= 2
 
@@ -222,16 +233,36 @@ def _thinned(tried: Sequence[Tried], most: int, seed: int) -> list[Tried]:
     return parts
 
 
-def _macro_f1(parts: Sequence[Tried], counted: Bool[np.ndarray, "sample"] | None = None) -> float:
+def _untouched(parts: Sequence[Tried]) -> Values:
+    return [samples.reflectance for _, samples in parts]
+
+
+def _macro_f1(
+    parts: Sequence[Tried], values: Values, counted: Bool[np.ndarray, "sample"] | None = None
+) -> float:
+    return next(_macro_f1_of_each(parts, [values], counted))
+
+
+def _macro_f1_of_each(
+    parts: Sequence[Tried],
+    changed: Iterable[Values],
+    counted: Bool[np.ndarray, "sample"] | None = None,
+) -> Iterator[float]:
+    """Yield what the models reach with each of the `changed` values in place of the samples'."""
     true = np.concatenate([samples.label for _, samples in parts])
-    predicted = np.concatenate(
-        [
-            predictor.probability(samples.reflectance, samples.bands).argmax(axis=1)
-            for predictor, samples in parts
-        ]
-    ).astype(np.int64)
     chosen = slice(None) if counted is None else counted
-    return Scores.from_labels(true[chosen], predicted[chosen], parts[0][1].classes).macro_f1
+    several = max(1, _TOGETHER // max(len(samples) for _, samples in parts))
+    rest = iter(changed)
+    while some := list(islice(rest, several)):
+        answers = [
+            predictor.probability(np.concatenate([values[part] for values in some]), samples.bands)
+            .argmax(axis=1)
+            .reshape(len(some), len(samples))
+            for part, (predictor, samples) in enumerate(parts)
+        ]
+        for predicted in np.concatenate(answers, axis=1).astype(np.int64):  # (sample,)
+            found = Scores.from_labels(true[chosen], predicted[chosen], parts[0][1].classes)
+            yield found.macro_f1
 
 
 def _donors(
@@ -259,8 +290,8 @@ def _swapped(
     time: Any,
     band: Any,
     donor: Int64[np.ndarray, "sample"],
-) -> Samples:
-    """Give the samples the values of their donors, where both are clear."""
+) -> Float32[np.ndarray, "sample time band"]:
+    """Return the samples' values with those of their donors, where both are clear."""
     names = bands[band] if isinstance(band, slice) else (bands[band],)
     columns = np.array([samples.bands.index(name) for name in names])
     times = np.arange(len(samples.periods))[
@@ -271,16 +302,16 @@ def _swapped(
     theirs = samples.reflectance[np.ix_(donor, times, columns)]
     both = np.isfinite(reflectance[here]) & np.isfinite(theirs)
     reflectance[here] = np.where(both, theirs, reflectance[here])
-    return replace(samples, reflectance=reflectance)
+    return reflectance
 
 
-def _hidden(parts: Sequence[Tried], kept: Sequence[int]) -> list[Tried]:
-    """Hide all periods but `kept`."""
+def _hidden(parts: Sequence[Tried], kept: Sequence[int]) -> Values:
+    """Return the samples' values with all periods but `kept` hidden."""
     hidden = []
-    for predictor, samples in parts:
+    for _, samples in parts:
         reflectance = np.full_like(samples.reflectance, np.nan)
         reflectance[:, kept] = samples.reflectance[:, kept]
-        hidden.append((predictor, replace(samples, reflectance=reflectance)))
+        hidden.append(reflectance)
     return hidden
 
 
@@ -290,5 +321,5 @@ def _scored(
     kept: Sequence[int],
     counted: Bool[np.ndarray, "sample"],
 ) -> PeriodsKept:
-    score = _macro_f1(_hidden(parts, kept), counted)
+    score = _macro_f1(parts, _hidden(parts, kept), counted)
     return PeriodsKept(periods=tuple(names[time] for time in kept), macro_f1=score)

@@ -12,7 +12,7 @@ from model.baselines import BASELINES, FittedBaseline, fit_baseline
 from model.certainty.measure import Certainty, measure_certainty
 from model.classifier import SpeciesClassifier, code_version
 from model.config import TrainConfig
-from model.crossvalidate import Watch, compare_splits
+from model.crossvalidate import Settle, Watch, compare_splits
 from model.doctor.trusted import weigh_doubt
 from model.errors import ConfigError, SampleError
 from model.fitted import Fitted
@@ -63,6 +63,9 @@ class LearnPlan:
     """Places that will be mapped, metres, for the split `knndm`; None takes the samples' hull."""
     trials: int = 0
     """Settings that were tried on these samples before `config` was chosen; the verdict says so."""
+    settle: Settle | None = None
+    """Chooses settings anew for what trains while a fold is held out, so that scores have not seen
+    the choice; None scores `config`."""
     doubtful: Doubtful = "auto"
     """Whether models learn from samples whose labels the others doubt; "auto" leaves them out where
     that makes linear discriminants better on groups that they did not see (`weigh_doubt`)."""
@@ -137,6 +140,7 @@ def _learn(
         prediction=plan.prediction,
         baselines=plan.baselines,
         leaves_out_doubtful=leaves_out,
+        settle=plan.settle,
         watch=watch,
         on_model=remember,
         keep=plan.keep,
@@ -176,6 +180,7 @@ def _learn(
         + choices_told(
             models=len(plan.baselines) + 1 if plan.model == AUTO and split else 0,
             trials=plan.trials if name == table.network and split else 0,
+            is_nested=plan.settle is not None,
         ),
         "scores": table.to_dict(),
         "samples_by_class": samples.class_counts,

@@ -37,17 +37,26 @@ def verdict(
     return told + "No other model that was tried is better."
 
 
-def choices_told(*, models: int, trials: int) -> str:
+def choices_told(*, models: int, trials: int, is_nested: bool = False) -> str:
     """Return what was chosen by the very samples that score it, as sentences; empty for nothing.
 
-    `models` and `trials` are how many models and settings were tried; 0 or 1 is no choice.
+    `models` and `trials` are how many models and settings were tried; 0 or 1 is no choice. With
+    `is_nested` the settings that were scored were chosen without what was held out.
     """
     told = []
     if models > 1:
-        told.append(f"The model was chosen among {models} on these samples")
-    if trials > 1:
+        told.append(
+            f"The model was chosen among {models} on these samples, so the score is a little "
+            "flattering."
+        )
+    if trials > 1 and is_nested:
+        told.append(
+            f"Its settings were chosen among {trials} trials, for each score anew without what it "
+            "holds out; those of the simple models were not searched."
+        )
+    elif trials > 1:
         told.append(
             f"Its settings were chosen among {trials} trials on these samples, those of the "
-            "simple models were not searched"
+            "simple models were not searched, so the score is a little flattering."
         )
-    return "".join(f" {one}, so the score is a little flattering." for one in told)
+    return "".join(f" {one}" for one in told)

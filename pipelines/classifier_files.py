@@ -29,13 +29,13 @@ def write_beside(
     found: dict[str, Any],
     audit: dict[str, Any] | None,
 ) -> None:
-    """Write the page, the STAC item and, if asked, ONNX into the classifier's folder.
+    """Write the page, the STAC item and, if asked, a network's ONNX into the classifier's folder.
 
     `found` and `audit` are the sections of the run's report.
     """
     folder = Path(found["path"])
     assets = {"settings": "classifier.json", "weights": weights_name(classifier)}
-    if recipe.training.onnx:
+    if recipe.training.onnx and isinstance(classifier.fitted, Fitted):
         from model.onnx_export import write_onnx
 
         write_onnx(classifier, folder / ONNX)

@@ -11,7 +11,7 @@ from pipelines.classifier_plots import (
     months_plot,
     reliability_plot,
 )
-from pipelines.training_text import SPLITS
+from pipelines.training_text import AUDIT_OFF, SPLITS
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
@@ -32,7 +32,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 def classifier_page(name: str, training: dict[str, Any], audit: dict[str, Any] | None) -> str:
     """Return the report of a classifier as HTML.
 
-    `training` and `audit` are the sections of a run's report. Every name in it may come from a
+    `training` and `audit` are the sections of a run's report; no audit means it was switched off. Every name in it may come from a
     stranger and is escaped.
     """
     parts = [
@@ -255,7 +255,7 @@ def _enough(found: dict[str, Any] | None) -> str:
 
 def _audit(audit: dict[str, Any] | None) -> list[str]:
     if audit is None:
-        return []
+        return ["<h2>Audit</h2>", f"<p class=told>The audit was {_text(AUDIT_OFF)}.</p>"]
     rows = [
         [_text(one["severity"]), _text(one["what"]), str(one["count"]), _text(one["advice"])]
         for one in audit["findings"]

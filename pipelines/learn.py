@@ -1,12 +1,13 @@
 """Labelled sequences in, an audited and scored classifier out: the steps that need no cube."""
 
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
 from cube.errors import InputError
 from cube.ledger import fingerprint
 from pipelines.content import content_of_file, content_of_store
-from pipelines.label_units import refuse_few_groups
+from pipelines.label_units import few_groups_notes, refuse_few_groups
 from pipelines.memory import peak_memory_mb
 from pipelines.steps import AnyRecipe, Steps
 
@@ -23,10 +24,16 @@ class Learning(Steps[AnyRecipe]):
     def sample(self) -> dict[str, Any]:
         """Store the samples that the recipe asks for."""
         inputs = self._sample_inputs()
-        if self._is_done("samples", inputs) and self.layout.samples.exists():
-            return dict(self.report["samples"])
-        self._begin("samples", inputs)
-        return self._end("samples", inputs, self._draw())
+        is_done = self._is_done("samples", inputs) and self.layout.samples.exists()
+        found = dict(self.report["samples"]) if is_done else {}
+        if not is_done:
+            self._begin("samples", inputs)
+            found = self._draw()
+        # folds may have changed since samples were drawn
+        notes = few_groups_notes(found["groups_by_class"], self.recipe.training.folds)
+        if is_done and found.get("notes") == notes:
+            return found
+        return self._end("samples", inputs, {**found, "notes": notes})
 
     def audit(self, what: str) -> "AuditReport":
         """Look for faults of the samples, called `what`; `InputError` if they are not the recipe's."""
@@ -40,18 +47,31 @@ class Learning(Steps[AnyRecipe]):
         """Audit, score and train the classifier."""
         inputs = self._training_inputs()
         if self._is_done("training", inputs) and self._has_classifier():
+            self._forget_checkpoints()
             return dict(self.report["training"])
+        from pipelines.train_model import check_training, train_model
+
+        check_training(self.recipe)
         refuse_few_groups(self.report["samples"]["groups_by_class"], self.recipe.training)
         found = None
-        if self.recipe.training.audit != "off":
+        if self.recipe.training.audit == "off":
+            # what an audit found earlier is not said of this classifier
+            self._begin("audit", "")
+            self._end("audit", "", {"is_off": True, "findings": []})
+        else:
             found = self._audited()
             if self.recipe.training.audit == "stop":
                 self._refuse_faults(found)
-        from pipelines.train_model import train_model
-
         self._begin("training", inputs)
         made = train_model(self.recipe, self.reporter, audit=found)
-        return self._end("training", inputs, made)
+        done = self._end("training", inputs, made)
+        self._forget_checkpoints()
+        return done
+
+    def _forget_checkpoints(self) -> None:
+        """Remove what a stopped training would go on from: the classifier is there, and recorded."""
+        if self.layout.training.is_dir():
+            shutil.rmtree(self.layout.training)
 
     def all(self) -> dict[str, Any]:
         """Do every step; return the report."""

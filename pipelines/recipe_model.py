@@ -110,7 +110,10 @@ class SamplingSection(Section):
 
 
 class SearchSection(Section):
-    """Settings that are tried out; whole groups are held out to compare them."""
+    """Settings that are tried out; whole groups are held out to compare them.
+
+    For each held-out part of a score it is done anew without it, so no score has seen the choice.
+    """
 
     trials: Whole = Field(default=20, ge=2, le=10_000)
     """How many settings are tried."""

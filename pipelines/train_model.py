@@ -1,11 +1,10 @@
 """Stored samples in; a scored, calibrated and saved classifier with its report out."""
 
-import json
 import math
 import time
 from dataclasses import replace
-from hashlib import sha256
-from pathlib import Path
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,23 @@ from jaxtyping import Int64
 from cube.errors import InputError
 from cube.palette import default_colours
 from model import Samples, TrainConfig
-from model.crossvalidate import Progress, cross_validate
+from model.classifier import SpeciesClassifier
+from model.classunits import groups_by_class
+from model.crossvalidate import Progress
 from model.errors import FeatureError
 from model.features import default_features, warnings_of
-from model.learn import Learned, LearnPlan, learn, refuse_empty_classes
+from model.fitted import Fitted
+from model.learn import AUTO, NETWORK, Learned, LearnPlan, learn, refuse_empty_classes
 from model.search import Trial, best_of, configured, search
-from model.split import NEVER_HELD_OUT, SPLITS, make_folds
+from model.split import NEVER_HELD_OUT, SPLITS
 from pipelines.classifier_files import write_beside
-from pipelines.draw_samples import learning_samples, places_to_map, store_folds
-from pipelines.label_units import groups_by_class, refuse_few_groups
+from pipelines.draw_samples import places_to_map, store_folds
+from pipelines.label_units import refuse_few_groups
+from pipelines.learning_samples import learning_samples
 from pipelines.plan import Layout
 from pipelines.progress import Reporter
 from pipelines.recipe import LearningRecipe, TrainingSection
-from pipelines.recipe_model import SearchSection
+from pipelines.search_settings import SettingsSearch
 
 NOT_OF_THE_NETWORK = (
     "preset", "model", "baselines", "search", "folds", "folds_used", "splits", "buffer", "audit",
@@ -70,9 +73,22 @@ def check_training(recipe: LearningRecipe) -> None:
         )
     config = TrainConfig.preset(section.preset)
     LearnPlan(config=config, colours=(), model=section.model, baselines=section.baselines)
+    if section.onnx:
+        _refuse_onnx(section)
     if (wanted := section.search) is not None:
         # the first trial is the settings as they are: nothing is trained, the ranges are looked at
         next(iter(search(config, wanted.ranges, lambda _: 0.0, trials=1, method=wanted.method)))
+
+
+def _refuse_onnx(section: TrainingSection) -> None:
+    """Refuse ONNX of a simple model, and without what writes it: training may last for hours."""
+    if section.model not in (NETWORK, AUTO):
+        raise InputError(
+            f"training.onnx writes networks only, and training.model is {section.model!r}; take one "
+            "of them out"
+        )
+    if not all(find_spec(name) for name in ("onnx", "onnxscript")):
+        raise InputError("training.onnx needs more packages: pip install 'canopycube[onnx]'")
 
 
 def train_model(
@@ -92,17 +108,17 @@ def train_model(
     config = train_config(section, stored.bands)
     samples, used = _usable(stored, config, section, reporter)
     trials: list[Trial] = []
+    searching: SettingsSearch | None = None
     if section.search is not None:
-        trials = _search(
-            samples,
-            config,
-            section,
-            section.search,
-            reporter,
-            keep=recipe.outputs.folder / "training" / "search",
+        searching = SettingsSearch(
+            config=config,
+            section=section,
+            keep=layout.training / "search",
+            reporter=reporter,
         )
+        trials = _search(samples, searching)
         config = configured(config, best_of(trials))
-    learned = _learn(recipe, samples, config, reporter, trials=len(trials))
+    learned = _learn(recipe, samples, config, reporter, trials=len(trials), searching=searching)
     store_folds(layout.samples, _folds_of_all(learned, used, count=len(stored)))
     learned.classifier.save(layout.classifier)
     found = {
@@ -112,15 +128,25 @@ def train_model(
         "fingerprint": learned.classifier.fingerprint[:16],
         **learned.found,
         "left_out": {_NEVER_CLEAR: left_out} if (left_out := len(stored) - len(samples)) else {},
-        "warnings": list(warnings_of(learned.classifier.fitted.features)),
+        "warnings": [
+            *warnings_of(learned.classifier.fitted.features),
+            *_without_onnx(section, learned.classifier),
+        ],
         "search": [
             {"settings": one.settings, "score": None if math.isnan(one.score) else one.score}
             for one in trials
         ],
+        "search_without": searching.settled if searching else [],
         "seconds": round(time.perf_counter() - started, 2),
     }
     write_beside(recipe, learned.classifier, found, audit)
     return found
+
+
+def _without_onnx(section: TrainingSection, classifier: SpeciesClassifier) -> list[str]:
+    if not section.onnx or isinstance(classifier.fitted, Fitted):
+        return []
+    return [f"no ONNX was written: {classifier.fitted.kind}, which won, is no network"]
 
 
 _NEVER_CLEAR = "samples without a period that is clear in every band of the features"
@@ -159,6 +185,7 @@ def _learn(
     reporter: Reporter,
     *,
     trials: int,
+    searching: SettingsSearch | None,
 ) -> Learned:
     section, cube = recipe.training, Layout(folder=recipe.outputs.folder).cube
     plan = LearnPlan(
@@ -176,20 +203,34 @@ def _learn(
         doubtful=section.doubtful,
         measures_importance=section.importance,
         coverage=section.coverage,
-        keep=recipe.outputs.folder / "training",
+        keep=Layout(folder=recipe.outputs.folder).training,
     )
-    fits = (len(plan.splits) - 1) * plan.folds_used + plan.folds + 1
+    held_out = (len(plan.splits) - 1) * plan.folds_used + plan.folds
     epochs = _epochs(config, len(samples)) * config.members
     told: set[str] = set()
-    with reporter.bar("training", fits * epochs) as advance:
+    if searching is not None:
+        reporter.say(
+            f"search    anew without each held-out part, so that no score has seen the choice: some "
+            f"{held_out} searches, {searching.networks(held_out):,} networks in all"
+        )
+    with reporter.bar("training", (held_out + 1) * epochs) as advance:
+
+        def tell_once(what: str) -> None:
+            if not reporter.is_live and what not in told:  # a log has no bar, and this lasts
+                told.add(what)
+                reporter.say(f"training  {what}")
 
         def tell(at: Progress) -> None:
             fold = f"{at.split} split, fold {at.fold + 1} of {at.folds_used}"
             advance(note=f"{fold}, loss {at.report.loss:.3f}")
-            if not reporter.is_live and fold not in told:  # a log has no bar, and this lasts
-                told.add(fold)
-                reporter.say(f"training  {fold}")
+            tell_once(fold)
 
+        def tell_search(progress: str) -> None:
+            advance(by=0, note=progress)
+            tell_once(progress.partition(",")[0])
+
+        if searching is not None:
+            plan = replace(plan, settle=partial(searching.settle, watch=tell_search))
         return learn(
             samples,
             plan,
@@ -204,40 +245,13 @@ def _epochs(config: TrainConfig, samples: int) -> int:
     return max(config.epochs, math.ceil(config.least_steps / batches))
 
 
-def _search(
-    samples: Samples,
-    config: TrainConfig,
-    section: TrainingSection,
-    wanted: SearchSection,
-    reporter: Reporter,
-    *,
-    keep: Path,
-) -> list[Trial]:
-    """Try settings with whole groups held out; none of them sees a random split.
-
-    Groups are dealt by another seed than those that score the chosen settings, so that these are
-    not fitted to the very folds; the samples are the same, as the verdict says. The networks of a
-    trial wait in `keep` for a run that was stopped.
-    """
-    folds = make_folds(
-        samples, "grouped", folds=section.folds, seed=config.seed + 1, buffer=section.buffer
-    )
-
-    def score(tried: TrainConfig) -> float:
-        settings = json.dumps(tried.to_dict(), sort_keys=True)
-        place = keep / sha256(settings.encode()).hexdigest()[:16]
-        return cross_validate(samples, tried, folds=folds, keep=place).scores(samples).macro_f1
-
+def _search(samples: Samples, searching: SettingsSearch) -> list[Trial]:
+    """Try settings on all samples; the best are those that are saved."""
+    wanted = searching.section.search
+    assert wanted is not None  # the caller asks only for recipes with one
     trials = []
-    with reporter.bar("search", wanted.trials) as advance:
-        for trial in search(
-            config,
-            wanted.ranges,
-            score,
-            trials=wanted.trials,
-            method=wanted.method,
-            seed=config.seed,
-        ):
+    with searching.reporter.bar("search", wanted.trials) as advance:
+        for trial in searching.trials(samples, watch=lambda told: advance(by=0, note=told)):
             trials.append(trial)
             advance(note=f"macro-F1 {trial.score:.3f}, best {best_of(trials).score:.3f}")
     return trials

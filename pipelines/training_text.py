@@ -12,11 +12,16 @@ SPLITS = {
 }
 """The ways samples are held out, and how each is to be read."""
 
+AUDIT_OFF = 'switched off (training.audit = "off"): nobody looked for faults of the samples'
+"""What is told where there was no audit."""
+
 _SEVERITIES = ("severe", "warning", "note")
 
 
 def audit_lines(audit: dict[str, Any]) -> list[str]:
     """Return the codes of what an audit found, by severity."""
+    if audit.get("is_off"):
+        return [f"audit     {AUDIT_OFF}"]
     lines = []
     for severity in _SEVERITIES:
         found = [one for one in audit["findings"] if one["severity"] == severity]
@@ -97,6 +102,8 @@ def doubt_told(training: dict[str, Any]) -> str | None:
 def audit_markdown(audit: dict[str, Any]) -> list[str]:
     """Return what an audit found, as a section of Markdown."""
     lines = ["## Audit", ""]
+    if audit.get("is_off"):
+        return [*lines, f"The audit was {AUDIT_OFF}.", ""]
     if not audit["findings"]:
         return [*lines, "No fault was found in the samples.", ""]
     lines += ["| severity | code | what | what to do |", "|---|---|---|---|"]

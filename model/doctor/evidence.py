@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
+from scipy.special import softmax
 
 from model.errors import SampleError
 
@@ -53,18 +54,30 @@ def gather_evidence(
     inverse = inverse.reshape(-1)
     count = np.bincount(inverse, minlength=len(pairs))
     logarithm = np.zeros((len(pairs), probability.shape[1]))
-    np.add.at(logarithm, inverse, np.log(np.maximum(probability[is_known], _SMALLEST)))
-    logarithm /= np.maximum(count, 1)[:, None]
-    pooled = np.exp(logarithm - logarithm.max(axis=1, keepdims=True, initial=-np.inf))
+    np.add.at(logarithm, inverse, logarithms(probability[is_known]))
     unit = np.full(len(label), -1, np.int64)
     unit[is_known] = inverse
     return Evidence(
         group=pairs[:, 0].astype(np.int64),
         label=pairs[:, 1].astype(np.int64),
         samples=count.astype(np.int64),
-        probability=pooled / pooled.sum(axis=1, keepdims=True),
+        probability=geometric_mean(logarithm, np.maximum(count, 1)[:, None]),
         unit=unit,
     )
+
+
+def logarithms(
+    probability: Float[np.ndarray, "sample class"],
+) -> Float64[np.ndarray, "sample class"]:
+    """Return what is added up to be pooled; no opinion is a veto."""
+    return np.asarray(np.log(np.maximum(probability, _SMALLEST)), np.float64)
+
+
+def geometric_mean(
+    total: Float64[np.ndarray, "unit class"], count: Int64[np.ndarray, "unit 1"] | int
+) -> Float64[np.ndarray, "unit class"]:
+    """Return the normalised geometric mean of `count` opinions whose `logarithms` make up `total`."""
+    return np.asarray(softmax(total / count, axis=1), np.float64)
 
 
 def calibrated_evidence(evidence: Evidence) -> Evidence:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from model.baselines import fit_baseline
 from model.doctor.confident import OutOfFoldFit
+from model.doctor.evidence import geometric_mean, logarithms
 from model.errors import ConfigError, SampleError
 from model.features import FeatureSet, default_features
 from model.samples import Samples
@@ -19,8 +20,6 @@ two rounds: linear discriminants find 0.87 of them at a precision of 0.89, a ran
 
 _SHAPED = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 """Bands whose spectral shape is looked at: those of 10 and 20 m."""
-
-_SMALLEST = 1e-3
 
 
 def doctor_features(bands: Sequence[str]) -> FeatureSet:
@@ -86,11 +85,10 @@ def pooled_baselines(
             for name in names:
                 fitted = fit_baseline(name, train, features, seed=seed, threads=threads)
                 found = fitted.probability(samples.reflectance[held_out], samples.bands)
-                total += np.log(np.maximum(found, _SMALLEST))
+                total += logarithms(found)
                 if watch is not None:
                     watch()
-            pooled = np.exp((total - total.max(axis=1, keepdims=True)) / len(names))
-            probability[held_out] = pooled / pooled.sum(axis=1, keepdims=True)
+            probability[held_out] = geometric_mean(total, len(names))
         return probability
 
     return fit

@@ -1,6 +1,7 @@
 """Samples in, those whose labels nobody doubts out: what models learn from where labels are poor."""
 
 from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -37,7 +38,7 @@ class Doubt:
         """
         if not self.lost:
             return self.groups > 0
-        return self.gained - self.lost > (self.gained + self.lost) ** 0.5
+        return self.gained - self.lost > sqrt(self.gained + self.lost)
 
     def to_dict(self) -> dict[str, int | bool]:
         """Return what a report tells."""

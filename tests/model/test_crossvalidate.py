@@ -23,6 +23,7 @@ from model.crossvalidate import (
 )
 from model.errors import SampleError
 from model.features import DEFAULT_FEATURES, FeatureSet
+from model.fitted import Fitted
 from model.outoffold import out_of_fold
 from model.samples import Samples
 from model.split import SPLITS, make_folds
@@ -187,6 +188,31 @@ def test_the_simple_model_is_chosen_where_it_is_better(
     assert choose(ScoreTable(entries=())) == NETWORK
     with pytest.raises(ValueError, match="random split does not choose"):
         choose(table, "random")
+
+
+def test_settings_are_chosen_without_what_they_are_scored_on(
+    make_samples: Make, quick: TrainConfig
+) -> None:
+    """An oracle that sees the held-out labels cannot be: it is only ever given the others."""
+    samples = make_samples(groups=18, per_group=2)
+    folds = make_folds(samples, "grouped", folds=3)
+    asked: dict[int, set[int]] = {}
+    trained: dict[int, int] = {}
+
+    def settle(train: Samples, split: str, fold: int) -> TrainConfig:
+        assert split == "grouped"
+        asked[fold] = set(train.group.tolist())
+        return replace(quick, hidden=4 + fold, epochs=1, patience=None)
+
+    def see(split: str, fold: int, network: Fitted) -> None:
+        trained[fold] = network.config.hidden
+
+    found = cross_validate(samples, quick, folds=folds, settle=settle, on_model=see)
+    assert trained == {0: 4, 1: 5, 2: 6}
+    for fold in range(3):
+        held_out = set(samples.group[found.index[found.fold == fold]].tolist())
+        assert held_out
+        assert asked[fold] == set(samples.group.tolist()) - held_out
 
 
 def test_the_majority_class_is_never_shipped(make_samples: Make, quick: TrainConfig) -> None:

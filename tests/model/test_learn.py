@@ -31,13 +31,14 @@ def plan_of(config: TrainConfig, **more: object) -> LearnPlan:
         "baselines": ("lda", "random forest"),
         "parents": PARENTS,
         "folds": 3,
+        "measures_importance": False,
     }
     return LearnPlan(config=config, **(settings | more))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def learned(samples: Samples, quick: TrainConfig) -> Learned:
-    return learn(samples, plan_of(replace(quick, epochs=10)))
+    return learn(samples, plan_of(replace(quick, epochs=10), measures_importance=True))
 
 
 def test_everything_a_report_needs_is_found_and_is_json(learned: Learned) -> None:
@@ -181,10 +182,11 @@ def test_a_stopped_run_gives_the_classifier_of_one_that_was_not(
         if calls == 12:
             raise StoppedError
 
-    whole = learn(samples, plan_of(config))
+    plan = plan_of(config, folds=2, baselines=("lda",))
+    whole = learn(samples, plan)
     with pytest.raises(StoppedError):
-        learn(samples, plan_of(config, keep=tmp_path / "keep"), watch=stop)
-    resumed = learn(samples, plan_of(config, keep=tmp_path / "keep"))
+        learn(samples, replace(plan, keep=tmp_path / "keep"), watch=stop)
+    resumed = learn(samples, replace(plan, keep=tmp_path / "keep"))
     assert resumed.classifier.fingerprint == whole.classifier.fingerprint
     assert resumed.found == whole.found
 

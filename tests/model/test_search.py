@@ -6,6 +6,7 @@ import pytest
 from model.config import TrainConfig
 from model.errors import ConfigError
 from model.search import Range, Trial, best_of, configured, search
+from model.verdict import choices_told
 
 RANGES = {"hidden": [8, 512], "learning_rate": [1e-4, 1e-2], "bidirectional": [True, False]}
 
@@ -114,3 +115,16 @@ def test_a_value_that_needs_another_one_is_searched_with_it() -> None:
     config = TrainConfig(input_pieces=0)
     trials = list(search(config, ranges, lambda _: 1.0, trials=12))
     assert {math.isnan(trial.score) for trial in trials} == {True, False}
+
+
+def test_a_choice_is_told_and_whether_the_score_has_seen_it() -> None:
+    assert choices_told(models=1, trials=1) == ""
+    assert "5 on these samples, so the score is a little flattering." in choices_told(
+        models=5, trials=0
+    )
+    assert "these samples, those of the simple models were not searched, so the score" in (
+        choices_told(models=0, trials=9)
+    )
+    nested = choices_told(models=0, trials=9, is_nested=True)
+    assert "9 trials, for each score anew without what it holds out" in nested
+    assert "flattering" not in nested

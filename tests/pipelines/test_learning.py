@@ -19,7 +19,7 @@ import pytest
 
 from cube.samplestore import open_samples, stored_folds
 from model.classifier import SpeciesClassifier
-from pipelines.label_units import classes_of_few, groups_by_class
+from model.classunits import classes_of_few, groups_by_class
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -226,6 +226,7 @@ def test_training_that_was_killed_ends_with_the_same_classifier(
     assert code == 0, complaint
     whole = report_of(learned / "in" / "recipe.toml")["training"]
     assert report_of(imported)["training"]["fingerprint"] == whole["fingerprint"]
+    assert not training.exists()
 
 
 def test_done_is_not_done_again(copy: Path, command: Command) -> None:
@@ -239,14 +240,24 @@ def test_legend_model_search_and_splits(copy: Path, command: Command) -> None:
         file.write('[reference.legend]\nlarch = "conifers"\npine = "conifers"\n')
         file.write("[training.search]\ntrials = 2\n[training.search.ranges]\nhidden = [4, 8]\n")
     words = ("--set", "training.model=auto", "--set", 'training.splits=["knndm"]')
-    code, _, complaint = command("train", copy, *QUICK, *words)
+    code, _, complaint = command("train", copy, *QUICK, *words, "--set", "training.folds=2")
     assert code == 0, complaint
+    # three splits of one fold, the strictest of two; two trials on two folds each
+    assert "search    anew without each held-out part" in complaint
+    assert "some 5 searches, 20 networks in all" in complaint
+    assert complaint.count("training  search without fold ") == 5
     found = report_of(copy)["training"]
     assert found["model"] in ("lstm", "lda")
     assert found["model"] == found["scores"]["best"]
     assert len(found["search"]) == 2
     assert "was chosen among 2 on these samples" in found["verdict"]
-    assert any((copy.parent / "run" / "training" / "search").iterdir())
+    assert len(found["search_without"]) == 5
+    assert all(set(one["settings"]) <= {"hidden"} for one in found["search_without"])
+    if found["model"] == "lstm":
+        assert (
+            "chosen among 2 trials, for each score anew without what it holds" in found["verdict"]
+        )
+    assert not (copy.parent / "run" / "training").exists()
     assert [len(level["nodes"]) for level in found["legend"]["levels"]] == [2, 3]
     assert {"knndm", "block"} <= {entry["split"] for entry in found["scores"]["entries"]}
     assert SpeciesClassifier.load(copy.parent / "run" / "classifier").legend.depth == 2
@@ -307,7 +318,15 @@ def test_severe_faults_stop_training_unless_told_otherwise(
     assert command("train", recipe, *QUICK, *allowed)[0] == 0
     assert "(allowed)" in command("train", recipe, *QUICK, *allowed)[1]
     assert command("train", recipe, *QUICK, "--set", "training.audit=tell")[0] == 0
-    assert command("train", recipe, *QUICK, "--set", "training.audit=off")[0] == 0
+    printed = command("train", recipe, *QUICK, "--set", "training.audit=off")[1]
+    told = (
+        'audit     switched off (training.audit = "off"): nobody looked for faults of the samples'
+    )
+    assert told in printed
+    assert codes[0] not in printed
+    page = (tmp_path / "in" / "run" / "classifier" / "report.html").read_text()
+    assert "The audit was switched off" in page
+    assert codes[0] not in json.dumps(report_of(recipe)["audit"])
     assert "no code of a finding" in refused(
         command, "train", recipe, *QUICK, "--set", 'training.audit_allow=["nonsense"]'
     )
@@ -358,6 +377,25 @@ def test_onnx_lies_beside_the_classifier(copy: Path, command: Command) -> None:
     assert onnxruntime.InferenceSession(str(file)).get_inputs()
 
 
+def test_a_simple_model_has_no_onnx(copy: Path, command: Command) -> None:
+    words = ("--set", "training.onnx=true", "--set")
+    assert "writes networks only, and training.model is 'lda'" in refused(
+        command, "train", copy, *QUICK, *words, "training.model=lda"
+    )
+    assert report_of(copy)["training"]["model"] == "lstm"  # nothing was begun
+    pytest.importorskip("onnx", reason="needs the group onnx")
+    pytest.importorskip("onnxscript", reason="needs the group onnx")
+    # one step of a tiny network: the simple model wins
+    code, printed, complaint = command(
+        "train", copy, *QUICK, *words, "training.model=auto",
+        "--set", "training.epochs=1", "--set", "training.learning_rate=1e-6",
+    )  # fmt: skip
+    assert code == 0, complaint
+    assert report_of(copy)["training"]["model"] == "lda"
+    assert "warning   no ONNX was written: lda, which won, is no network" in printed
+    assert not (copy.parent / "run" / "classifier" / "classifier.onnx").exists()
+
+
 @pytest.mark.parametrize("name", ["classifier.json", "weights"])
 @pytest.mark.parametrize("damage", ["cut", "edited", "gone"])
 def test_a_damaged_classifier_is_refused(
@@ -393,6 +431,31 @@ def test_a_class_of_few_groups_is_refused(tmp_path: Path, command: Command) -> N
     allowed = ("--set", 'training.audit_allow=["few-groups", "same-pixel"]')
     code, _, complaint = command("train", recipe, *QUICK, "--set", "training.folds=8", *allowed)
     assert code == 0, complaint
+
+
+def test_a_class_of_few_groups_is_told_when_it_is_imported_and_sampled(
+    tmp_path: Path, command: Command
+) -> None:
+    def one_larch(rows: pd.DataFrame) -> pd.DataFrame:
+        """Leave one series of larch, the second: of id 1."""
+        return rows[(rows["label"] != "larch") | (rows["id"] == 1)]
+
+    series_table(tmp_path / "one.csv", change=one_larch)
+    code, printed, _ = command("import-table", tmp_path / "one.csv", "--to", tmp_path / "in")
+    assert code == 0
+    told = "classes have fewer groups than the 5 folds that score them: larch 1; label more places"
+    assert f"note      {told}, merge or drop the class" in printed
+    assert told in (tmp_path / "in" / "import.md").read_text()
+    recipe = tmp_path / "in" / "recipe.toml"
+    code, printed, _ = command("sample", recipe)
+    assert code == 0
+    assert f"          {told}" in printed
+    # samples stay as they are, what is told of them follows the folds
+    code, printed, _ = command("sample", recipe, "--set", "training.folds=3")
+    assert "fewer groups than the 3 folds" in printed
+    assert told not in printed
+    code, printed, _ = command("sample", recipe, "--set", 'reference.drop=["larch"]')
+    assert (code, "fewer groups" in printed) == (0, False)
 
 
 def test_groups_are_counted_by_class() -> None:
