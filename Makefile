@@ -5,16 +5,21 @@ BIN := $(VENV)/bin
 UV_BARE := $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") $(BIN)/uv pip install -q --compile-bytecode
 UV := $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt
 
+# A process for each core, but four at most: each needs 1.5 GB. Threads of libraries would only get
+# into each other's way. A file's tests stay together, for they share what was made for them.
+# To debug: make test PYTEST="-n 0 tests/cube/test_composite.py"
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
 .PHONY: demo test test-slow lint format clean
 
 demo: $(VENV)/.core ## simulate a forest and map its species
 	$(BIN)/canopycube demo demo
 
 test: $(VENV)/.dev ## run the tests
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+	$(TEST) -m "not slow" $(PYTEST)
 
 test-slow: $(VENV)/.dev ## run the long tests: notebooks, real chains, difficulty of the forest
-	$(BIN)/python -m pytest -m slow $(PYTEST)
+	$(TEST) -m slow $(PYTEST)
 
 lint: $(VENV)/.dev ## everything that is checked without running the code
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ from cube.spec import Region
 from cube.zarrstore import (
     SCHEMA,
     StoredVariable,
+    change_attributes,
     create_store,
     open_physical,
     read_attributes,
@@ -144,6 +145,17 @@ def create_map(
         },
         zarr_format=zarr_format,
     )
+
+
+def map_engine(path: Path) -> dict[str, Any]:
+    """Return what computed the map at `path`, as `note_engine` stored it; empty before that."""
+    stored = read_attributes(path, kind="map").get("engine")
+    return dict(stored) if isinstance(stored, dict) else {}
+
+
+def note_engine(path: Path, details: Mapping[str, Any]) -> None:
+    """Store with a map what computed it, as plain JSON values."""
+    change_attributes(path, {"engine": dict(details)})
 
 
 def map_classes(path: Path) -> tuple[MapClass, ...]:

@@ -1,6 +1,7 @@
 """A description in, a georeferenced Zarr store out: what cubes and maps have in common."""
 
 import itertools
+import json
 import os
 import shutil
 import warnings
@@ -18,7 +19,7 @@ from odc.geo.xr import xr_coords
 from zarr.codecs import BloscCodec, BloscShuffle
 from zarr.storage import LocalStore
 
-from cube.durable import flush_files, flush_folders
+from cube.durable import flush_files, flush_folders, replace_text
 from cube.errors import InputError
 from cube.spec import Region
 
@@ -115,6 +116,24 @@ def _write_store(
         # Consolidated metadata is an extension in format 3; without it xr.open_zarr warns instead.
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         zarr.consolidate_metadata(draft, zarr_format=zarr_format)
+
+
+def change_attributes(path: Path, changes: Mapping[str, Any]) -> None:
+    """Replace some of our own attributes of the store at `path`, which `create_store` has made.
+
+    In its metadata files, not through Zarr: consolidating again, it would look into every record
+    of the ledger.
+    """
+    places = {"zarr.json": ("attributes",), ".zattrs": (), ".zmetadata": ("metadata", ".zattrs")}
+    for name, keys in places.items():
+        file = path / name
+        if file.exists():
+            metadata = json.loads(file.read_text(encoding="utf-8"))
+            held = metadata
+            for key in keys:
+                held = held[key]
+            held["canopycube"] |= changes
+            replace_text(file, json.dumps(metadata, indent=2))
 
 
 def _plain(value: Any) -> Any:

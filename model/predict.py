@@ -1,19 +1,23 @@
 """A block of pixels in, class and certainty out: what a map is made of."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int16, UInt8
+from jaxtyping import Bool, Float32, Int16, Int64, UInt8
 
 from model.classifier import SpeciesClassifier
+from model.engines import choose_engine
+from model.engines.compiled import BLOCK
+from model.engines.pixels import STORED_NODATA, STORED_SCALE, nodata_of
+from model.engines.preparing import count_clear
 from model.errors import ClassifierError
-from model.networks import BATCH
 
-STORED_NODATA = -32768
-"""The stored value of a cube that means "not clear"."""
-
-STORED_SCALE = np.float32(1e-4)
-"""Physical value of one stored unit of a cube."""
+__all__ = [
+    "MOST_PERIODS", "NO_CERTAINTY", "STORED_NODATA", "STORED_SCALE", "UNCLASSIFIED",
+    "Prediction", "predict_block",
+]  # fmt: skip
 
 UNCLASSIFIED = 0
 """Map value of a pixel with too few clear periods; classes are numbered from 1."""
@@ -39,6 +43,10 @@ class Prediction:
     """Number of clear periods; 254 stands for 254 and more."""
 
 
+_PART = 16 * BLOCK
+"""Pixels whose probabilities are in memory at once."""
+
+
 def predict_block(
     classifier: SpeciesClassifier,
     block: Int16[np.ndarray, "time band y x"] | Float32[np.ndarray, "time band y x"],
@@ -46,14 +54,18 @@ def predict_block(
     *,
     min_months: int = 1,
     threads: int = 1,
+    engine: str = "auto",
+    wanted: Bool[np.ndarray, "y x"] | None = None,
 ) -> Prediction:
-    """Classify every pixel that has at least `min_months` clear periods.
+    """Classify every pixel that has at least `min_months` clear periods and is `wanted`.
 
     `block` holds stored units (int16, 1e-4, nodata -32768) or physical ones (float32, NaN where
     not clear); `bands` names its second axis. A pixel's result depends neither on its neighbours
-    nor on the shape of the block. Memory beyond the block and the result: one clear flag per
-    pixel and period, and one batch. Raises `ClassifierError`
-    for another number of periods, a missing band, or probabilities that are not finite.
+    nor on the shape of the block nor on `threads`. `engine` is one of `model.engines.ENGINES`;
+    `choose_engine` says which one that is here. By default all pixels are wanted; the others are
+    left unclassified and cost next to nothing. Memory beyond the block and the result is that of
+    some thousand pixels a thread. Raises `ClassifierError` for another number of periods, a
+    missing band, or probabilities that are not finite, `ConfigError` for an unknown engine.
     """
     times, _, rows, columns = block.shape
     if times != len(classifier.periods):
@@ -65,18 +77,20 @@ def predict_block(
             f"min_months is {min_months!r}; a pixel without a clear period has no class"
         )
     chosen = _band_indices(classifier, bands)
-    pixels = block.reshape(times, len(bands), rows * columns)  # (time, band, pixel)
+    chosen_engine = choose_engine(classifier, engine)
+    # (time, band, pixel)
+    pixels = np.ascontiguousarray(block.reshape(times, len(bands), rows * columns))
 
-    observed = _is_clear(pixels, chosen).sum(axis=0, dtype=np.uint16)  # (pixel,)
+    observed = np.empty(rows * columns, np.uint16)
+    count_clear(pixels, chosen, nodata_of(pixels), observed)
     value = np.full(rows * columns, UNCLASSIFIED, np.uint8)
     confidence = np.full(rows * columns, NO_CERTAINTY, np.uint8)
     margin = np.full(rows * columns, NO_CERTAINTY, np.uint8)
 
-    wanted = np.flatnonzero(observed >= min_months)
-    for start in range(0, len(wanted), BATCH):
-        part = wanted[start : start + BATCH]
-        probability = classifier.probability(
-            _reflectance(pixels, chosen, part), classifier.required_bands, threads=threads
+    def classify(part: Int64[np.ndarray, "n"]) -> None:
+        is_own = chosen_engine.model is not None
+        probability = chosen_engine.probability(
+            classifier, pixels, chosen, part, threads=1 if is_own else threads
         )
         if not np.isfinite(probability).all():
             raise ClassifierError("the classifier gave probabilities that are not finite; the "
@@ -86,6 +100,17 @@ def predict_block(
         value[part] = best + 1
         confidence[part] = np.rint(top[:, 1] * 100)
         margin[part] = np.rint((top[:, 1] - top[:, 0]) * 100)
+
+    is_classified = observed >= min_months
+    if wanted is not None:
+        is_classified &= wanted.ravel()
+    parts = _parts(np.flatnonzero(is_classified))
+    if threads > 1 and chosen_engine.model is not None:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(classify, parts))
+    else:
+        for part in parts:
+            classify(part)
 
     shape = (rows, columns)
     return Prediction(
@@ -97,30 +122,18 @@ def predict_block(
     )
 
 
-def _band_indices(classifier: SpeciesClassifier, bands: tuple[str, ...]) -> list[int]:
+def _parts(wanted: Int64[np.ndarray, "n"]) -> Iterator[Int64[np.ndarray, "part"]]:
+    for start in range(0, len(wanted), _PART):
+        yield wanted[start : start + _PART]
+
+
+def _band_indices(
+    classifier: SpeciesClassifier, bands: tuple[str, ...]
+) -> Int64[np.ndarray, "band"]:
     missing = classifier.fitted.features.missing_bands(bands)
     if missing:
         raise ClassifierError(
             f"the classifier needs bands {' '.join(classifier.required_bands)}; "
             f"the block has {' '.join(bands)}, lacks {' '.join(missing)}"
         )
-    return [bands.index(band) for band in classifier.required_bands]
-
-
-def _is_clear(pixels: np.ndarray, chosen: list[int]) -> Bool[np.ndarray, "time pixel"]:
-    clear = np.ones((pixels.shape[0], pixels.shape[2]), bool)
-    for index in chosen:
-        band = pixels[:, index]
-        clear &= (band != STORED_NODATA) if pixels.dtype == np.int16 else np.isfinite(band)
-    return clear
-
-
-def _reflectance(
-    pixels: np.ndarray, chosen: list[int], part: np.ndarray
-) -> Float32[np.ndarray, "pixel time band"]:
-    values = np.stack([pixels[:, index][:, part] for index in chosen])  # (band, time, pixel)
-    physical = values.astype(np.float32)
-    if pixels.dtype == np.int16:
-        physical *= STORED_SCALE
-        physical[values == STORED_NODATA] = np.nan
-    return np.moveaxis(physical, 0, -1).swapaxes(0, 1)  # (pixel, time, band)
+    return np.array([bands.index(band) for band in classifier.required_bands])

@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.draw_samples import learning_samples as load_samples
     from pipelines.lazy_map import classify
+    from pipelines.learning_samples import learning_samples as load_samples
     from pipelines.recipe import read_recipe
     from pipelines.run import open_run
 
@@ -13,7 +13,7 @@ __all__ = ["classify", "load_samples", "open_run", "read_recipe"]
 
 _HOMES = {
     "classify": ("pipelines.lazy_map", "classify"),
-    "load_samples": ("pipelines.draw_samples", "learning_samples"),
+    "load_samples": ("pipelines.learning_samples", "learning_samples"),
     "open_run": ("pipelines.run", "open_run"),
     "read_recipe": ("pipelines.recipe", "read_recipe"),
 }

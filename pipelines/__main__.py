@@ -120,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
                 help="write latitude, longitude and class of every pixel, too: .csv, .csv.gz or "
                 ".parquet (default: map_table.csv in the output folder)",
             )
+            command.add_argument(
+                "--engine",
+                metavar="NAME",
+                help="auto, exact, fast or torch, in place of the recipe's map.engine",
+            )
         _overridable(command)
 
     compare = _command(commands, "compare", "say how far two cubes agree", _compare)
@@ -244,7 +249,7 @@ def _on_recipe(step: str) -> Callable[[argparse.Namespace], Any]:
     def carry_out(options: argparse.Namespace) -> Any:
         from pipelines.recipe import SeriesRecipe, read_any_recipe
 
-        recipe = read_any_recipe(options.recipe, tuple(options.overrides))
+        recipe = read_any_recipe(options.recipe, _overrides(options))
         if isinstance(recipe, SeriesRecipe):
             return _on_series(step, recipe, options)
         # a wrong recipe is told before the seconds that these take to import
@@ -273,6 +278,12 @@ def _on_recipe(step: str) -> Callable[[argparse.Namespace], Any]:
         return found
 
     return carry_out
+
+
+def _overrides(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the keys that the command line overrides; an option of its own counts most."""
+    engine = getattr(options, "engine", None)
+    return (*options.overrides, *([f'map.engine="{engine}"'] if engine else ()))
 
 
 _SERIES_STEPS = ("sample", "train", "run")

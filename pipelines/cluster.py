@@ -7,10 +7,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, as_completed
+from distributed import (
+    Client,
+    LocalCluster,
+    Worker,
+    WorkerPlugin,
+    as_completed,
+    get_worker,
+    secede,
+)
 
 from cube.errors import InputError, WorkFailedError
 from pipelines import stop
+from pipelines.cores import Cores, kept_to, own_cores
 from pipelines.recipe import ClusterSection
 
 
@@ -64,25 +73,27 @@ def run_tasks(
 
     The first `InputError` of a task cancels the rest and is raised: wrong data stays wrong.
     Other failures are collected; `WorkFailedError` names the tiles when all the rest is done.
+    Meanwhile each worker keeps to as many cores as it has threads (`pipelines.cores`).
     """
-    futures = dict(
-        zip(client.compute(list(tasks.values()), optimize_graph=False), tasks, strict=True)
-    )
     failed: dict[str, BaseException] = {}
-    try:
-        for future in as_completed(futures):
-            stop.raise_if_asked()
-            tile = futures[future]
-            error = future.exception() if future.status == "error" else None
-            if isinstance(error, InputError):
-                raise error
-            if error is not None:
-                failed[tile] = error
-            else:
-                on_done(tile, future.result())
-            future.release()
-    finally:
-        client.cancel(list(futures), force=True)
+    with _kept_to_their_cores(client):
+        futures = dict(
+            zip(client.compute(list(tasks.values()), optimize_graph=False), tasks, strict=True)
+        )
+        try:
+            for future in as_completed(futures):
+                stop.raise_if_asked()
+                tile = futures[future]
+                error = future.exception() if future.status == "error" else None
+                if isinstance(error, InputError):
+                    raise error
+                if error is not None:
+                    failed[tile] = error
+                else:
+                    on_done(tile, future.result())
+                future.release()
+        finally:
+            client.cancel(list(futures), force=True)
     if failed:
         first = min(failed)
         raise WorkFailedError(
@@ -90,6 +101,50 @@ def run_tasks(
             f"{first}: {type(failed[first]).__name__}: {str(failed[first])[:300]}. "
             "Running again does only what is missing."
         ) from failed[first]
+
+
+class _KeepToCores(WorkerPlugin):
+    """Has a worker's process keep to as many cores as the worker has threads."""
+
+    name = "canopycube-cores"
+
+    def setup(self, worker: Worker) -> None:
+        self._stack = contextlib.ExitStack()
+        if own_cores() is None:  # else another worker of this process has said so
+            self._stack.enter_context(kept_to(worker.state.nthreads))
+
+    def teardown(self, worker: Worker) -> None:
+        del worker
+        self._stack.close()
+
+
+@contextlib.contextmanager
+def _kept_to_their_cores(client: Client) -> Iterator[None]:
+    """Have all workers keep to their cores, those too that come later."""
+    client.register_plugin(_KeepToCores())
+    try:
+        yield
+    finally:
+        client.unregister_worker_plugin(_KeepToCores.name)
+
+
+@contextlib.contextmanager
+def place_under_way() -> Iterator[Cores | None]:
+    """Wait for a place among the tiles that are under way in this process; keep it for the body.
+
+    With a place a task leaves Dask's threads, so that the next one can ask: a tile is read and
+    another written while as many compute as there are cores. Yields what this process keeps to,
+    None where no worker has set that up; then nobody waits.
+    """
+    cores = own_cores()
+    if cores is None:
+        yield None
+        return
+    with cores.under_way:
+        with contextlib.suppress(ValueError):  # no worker
+            get_worker()
+            secede()
+        yield cores
 
 
 def _some(names: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from cube.errors import InputError
 from cube.mapstore import LAYERS, QUALITY_NODATA, QUALITY_SCALE, MapClass, flag_attributes
@@ -21,7 +21,9 @@ LAYER_NAMES = ("species", *LAYERS)
 """Layers of a map in the order in which a classified block stacks them."""
 
 
-def classify(cube: xr.Dataset, classifier: str | Path, *, min_months: int = 1) -> xr.Dataset:
+def classify(
+    cube: xr.Dataset, classifier: str | Path, *, min_months: int = 1, engine: str = "auto"
+) -> xr.Dataset:
     """Classify a cube lazily: slice the result, look at it, and only that is computed.
 
     `cube` comes from `open_cube` (or a part of it in y and x); `classifier` is the folder of a
@@ -51,6 +53,7 @@ def classify(cube: xr.Dataset, classifier: str | Path, *, min_months: int = 1) -
         stamp=classifier_stamp(folder),
         bands=bands,
         min_months=min_months,
+        engine=engine,
         drop_axis=(0, 1),
         new_axis=0,
         chunks=((len(LAYER_NAMES),), *pixels.chunks[2:]),
@@ -99,10 +102,22 @@ def classify_block(
     stamp: str,
     bands: tuple[str, ...],
     min_months: int,
+    engine: str = "auto",
+    wanted: Bool[np.ndarray, "y x"] | None = None,
 ) -> UInt8[np.ndarray, "layer y x"]:
-    """Classify one tile; the layers are `LAYER_NAMES`, as a map stores them."""
-    prediction = predict_block(load_once(folder, stamp), block, bands, min_months=min_months)
-    return np.stack(
+    """Classify one tile; the layers are `LAYER_NAMES`, as a map stores them.
+
+    Pixels that are not `wanted` (by default all are) are nodata in every layer.
+    """
+    prediction = predict_block(
+        load_once(folder, stamp),
+        block,
+        bands,
+        min_months=min_months,
+        engine=engine,
+        wanted=wanted,
+    )
+    layers = np.stack(
         [
             prediction.class_value,
             prediction.confidence,
@@ -110,6 +125,9 @@ def classify_block(
             prediction.months_observed,
         ]
     )
+    if wanted is not None:
+        layers[1:, ~wanted] = QUALITY_NODATA
+    return layers
 
 
 @functools.lru_cache(maxsize=4)

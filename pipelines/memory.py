@@ -11,9 +11,14 @@ BLOCK_BYTES = 2 * 2 * 1024**2
 predictor is undone."""
 
 
+COMPUTING_BYTES = 32 * 1024**2
+"""What an engine has of a tile's pixels at once, a few hundred, with all that is between reflectance
+and class; and its weights in the order in which it reads them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """What building takes at most, beside the program itself."""
+    """What building or mapping takes at most, beside the program itself."""
 
     tile: int
     """Bytes of each tile that is under way."""
@@ -113,6 +118,24 @@ def computed_memory(spec: CubeSpec, *, at_once: int, is_finished: bool) -> Memor
     series = pixels * times * pixel_bytes(bands)
     answer = pixels * 2 * (bands + 3)
     return Memory(tile=(3 if is_finished else 2) * series + 3 * answer * min(at_once, times))
+
+
+def map_memory(spec: CubeSpec, *, computing: int) -> Memory:
+    """Return the most memory of a tile that is mapped while as many as `computing` compute.
+
+    A tile: the larger of 3 x block while it is read (as the file has it, decoded, in place) and
+    block + 34 x pixels while it is classified and written, with
+
+    - block = pixels x periods x bands x 2: int16 reflectance;
+    - 34 bytes a pixel: how often it is clear, whether and where it is classified, its four layers
+      as made, stacked and compressed.
+
+    A process: `COMPUTING_BYTES` for each tile that computes.
+    """
+    times, bands, _, _ = spec.shape
+    pixels = _tile_pixels(spec)
+    block = pixels * times * bands * 2
+    return Memory(tile=max(3 * block, block + 34 * pixels), process=COMPUTING_BYTES * computing)
 
 
 def pixel_bytes(bands: int) -> int:

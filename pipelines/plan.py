@@ -16,7 +16,8 @@ from cube.periods import Period
 from cube.source import PeriodSource
 from cube.spec import CubeSpec
 from cube.stac import SceneList
-from pipelines.memory import Memory, pixel_bytes
+from pipelines.cores import tiles_ahead
+from pipelines.memory import Memory, map_memory, pixel_bytes
 from pipelines.plan_earthengine import asking_cost, plan_earthengine
 from pipelines.plan_stac import plan_stac, reading_cost
 from pipelines.plan_stack import plan_stack
@@ -53,6 +54,11 @@ class Layout:
     def samples(self) -> Path:
         """The labelled sequences."""
         return self.folder / "samples.zarr"
+
+    @property
+    def training(self) -> Path:
+        """What a training that was stopped goes on from; gone when the classifier is there."""
+        return self.folder / "training"
 
     @property
     def classifier(self) -> Path:
@@ -202,6 +208,17 @@ def describe(plan: CubePlan, *, workers: int, processes: int = 1) -> dict[str, A
         ],
         **plan.facts,
         **_cost(plan, workers, processes),
+    }
+
+
+def describe_map(spec: CubeSpec, *, workers: int, processes: int) -> dict[str, Any]:
+    """Return what `plan` prints of the map: the memory of `workers` that compute in `processes`."""
+    computing = workers // processes
+    at_once = (computing + tiles_ahead(computing)) * processes
+    memory = map_memory(spec, computing=computing)
+    return {
+        "map_tiles_at_once": at_once,
+        "map_peak_bytes": memory.total(tiles=at_once, processes=processes),
     }
 
 

@@ -64,14 +64,14 @@ def summary(report: dict[str, Any]) -> list[str]:
         )
         if samples["dropped"]:
             lines.append(f"          left out: {_counts(samples['dropped'])}")
-        if few := [name for name, count in samples["groups_by_class"].items() if count < 2]:
-            lines.append(f"          too few groups to be scored: {', '.join(few)}")
+        lines += [f"          {note}" for note in samples.get("notes", ())]
     if audit := report.get("audit"):
         lines += audit_lines(audit)
     if training := report.get("training"):
         lines += training_lines(training)
     if made := report.get("map"):
         lines.append(f"map       {made['tiles']}; {made['classified_share']:.1%} of it classified")
+        lines += _engine_lines(made.get("engine", {}))
         if table := made.get("table"):
             lines.append(f"          {table['rows']:,} rows in {table['path']}")
     if published := report.get("published"):
@@ -81,6 +81,22 @@ def summary(report: dict[str, Any]) -> list[str]:
     if run := report.get("run"):
         lines.append(f"done      {run['seconds']:.0f} s, peak memory {run['peak_memory_mb']} MB")
     return [printable(line) for line in lines]  # with names from the user's files
+
+
+def _engine_lines(engine: dict[str, Any]) -> list[str]:
+    """Return what computed the map and, where that was measured, how far it is from exact."""
+    if not engine:
+        return []
+    lines = [f"          computed by {engine['name']}: {engine['reason']}"]
+    if "classes_equal" in engine:
+        lines.append(
+            f"          {engine['classes_equal']:.3%} of {engine['pixels_compared']:,} of its pixels "
+            "have the class that exact gives, probabilities are within "
+            f"{engine['largest_difference']:.1g}"
+        )
+    if others := {name: n for name, n in engine["tiles"].items() if name != engine["name"]}:
+        lines.append(f"          but tiles by another engine, as workers had to: {_counts(others)}")
+    return lines
 
 
 def _certificate(cube: dict[str, Any]) -> list[str]:
@@ -113,6 +129,7 @@ def plan_lines(found: dict[str, Any]) -> list[str]:
         f"          {_bytes(found['cube_bytes_uncompressed'])} before compression",
         f"work      {found['tiles']} tiles; a tile needs up to "
         f"{_bytes(found['peak_bytes_per_worker'])}, all workers {_bytes(found['peak_bytes'])}",
+        *_map_lines(found),
         f"looks     {_some([f'{period} {count}' for period, count in looks.items() if count], 24)}",
     ]
     if empty := found["periods_without_scenes"]:
@@ -124,6 +141,15 @@ def plan_lines(found: dict[str, Any]) -> list[str]:
         lines += [f"          {count} x {reason}" for reason, count in found["offsets"].items()]
         lines += [f"          not used: {name}: {reason}" for name, reason in dropped.items()]
     return lines
+
+
+def _map_lines(found: dict[str, Any]) -> list[str]:
+    if "map_peak_bytes" not in found:
+        return []
+    return [
+        f"map       {found['map_tiles_at_once']} tiles under way need up to "
+        f"{_bytes(found['map_peak_bytes'])}, however large the cube is"
+    ]
 
 
 def _reading_lines(found: dict[str, Any]) -> list[str]:

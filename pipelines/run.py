@@ -13,7 +13,7 @@ from pipelines.cluster import connect
 from pipelines.content import content_of_file
 from pipelines.learn import Learning
 from pipelines.memory import peak_memory_mb
-from pipelines.plan import CubePlan, area_of, describe, plan_cube
+from pipelines.plan import CubePlan, area_of, describe, describe_map, plan_cube
 from pipelines.planned import tiles_at_once
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe, SeriesRecipe, read_recipe
@@ -131,7 +131,11 @@ class Run(Learning[Recipe]):
         """Return what a run will do, after checking labels and settings too."""
         self.check()
         is_one = self.recipe.cluster.kind == "threads"
-        return describe(self.plan, workers=self.workers, processes=1 if is_one else self.workers)
+        processes = 1 if is_one else self.workers
+        found = describe(self.plan, workers=self.workers, processes=processes)
+        if self.recipe.reference is None:
+            return found
+        return found | describe_map(self.plan.spec, workers=self.workers, processes=processes)
 
     def check(self) -> None:
         """Refuse labels and settings that cannot be used, before the hours of a build.
@@ -176,6 +180,7 @@ class Run(Learning[Recipe]):
             min_months=self.recipe.map.min_months,
             clip=area_of(self.recipe) if clip else None,
             colours=self.recipe.reference.colours if self.recipe.reference else None,
+            engine=self.recipe.map.engine,
         )
         self._begin("map", job.inputs)
         found = map_species(job, self.client, self.reporter)

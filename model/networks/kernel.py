@@ -12,6 +12,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from model.networks.vectors import FLOAT, Vectors
+
 
 def _vector_lanes() -> int:
     """Return how many float32 a vector register of this processor holds."""
@@ -31,8 +33,8 @@ one takes four cycles."""
 COLUMNS = VECTORS * LANES
 """Columns of the block; widths are multiples of it."""
 
-_FLOAT = ir.FloatType()
-_VECTOR = ir.VectorType(_FLOAT, LANES)
+_VECTORS = Vectors(LANES)
+_VECTOR = _VECTORS.kind
 
 
 @intrinsic
@@ -81,9 +83,9 @@ def add_block(
         ]
         grown = []
         for i in range(ROWS):
-            spread = _spread(builder, load(builder.add(lefts[i], offset), _FLOAT))
+            spread = _VECTORS.spread(builder, load(builder.add(lefts[i], offset), FLOAT))
             grown += [
-                _call(builder, "llvm.fma", spread, vectors[v], sums[i * VECTORS + v])
+                _VECTORS.call(builder, "llvm.fma", spread, vectors[v], sums[i * VECTORS + v])
                 for v in range(VECTORS)
             ]
         next_step = builder.add(step, ir.Constant(word, 1))
@@ -122,52 +124,17 @@ def squash(typing_context, values, result, count, rate, height, floor):
 
     def generate(context, builder, signature, arguments):
         values, result, count, *curve = arguments
-        rate, height, floor = (_spread(builder, value) for value in curve)
+        rate, height, floor = (_VECTORS.spread(builder, value) for value in curve)
         word = values.type
         with cgutils.for_range_slice(
             builder, ir.Constant(word, 0), count, ir.Constant(word, LANES), word
         ) as (index, _):
             offset = builder.mul(index, ir.Constant(word, 4))
             place = builder.inttoptr(builder.add(values, offset), _VECTOR.as_pointer())
-            power = _exponential(builder, builder.fmul(rate, builder.load(place, align=4)))
-            share = builder.fdiv(height, builder.fadd(_constant(1.0), power))
+            power = _VECTORS.exponential(builder, builder.fmul(rate, builder.load(place, align=4)))
+            share = builder.fdiv(height, builder.fadd(_VECTORS.constant(1.0), power))
             target = builder.inttoptr(builder.add(result, offset), _VECTOR.as_pointer())
             builder.store(builder.fadd(floor, share), target, align=4)
         return context.get_dummy_value()
 
     return signature, generate
-
-
-def _exponential(builder, x):
-    """Return e^x of a vector, x held within +-87: powers of two times a polynomial (Cephes)."""
-    x = _call(builder, "llvm.maxnum", x, _constant(-87.0))
-    x = _call(builder, "llvm.minnum", x, _constant(87.0))
-    whole = _call(builder, "llvm.roundeven", builder.fmul(x, _constant(1.44269504)))
-    rest = _call(builder, "llvm.fma", whole, _constant(-0.693359375), x)
-    rest = _call(builder, "llvm.fma", whole, _constant(2.12194440e-4), rest)
-    power = _constant(1.9875691500e-4)
-    for factor in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5, 1, 1):
-        power = _call(builder, "llvm.fma", power, rest, _constant(factor))
-    bits = ir.VectorType(ir.IntType(32), LANES)
-    exponent = builder.add(builder.fptosi(whole, bits), ir.Constant(bits, [127] * LANES))
-    exponent = builder.shl(exponent, ir.Constant(bits, [23] * LANES))
-    return builder.fmul(power, builder.bitcast(exponent, _VECTOR))
-
-
-def _constant(value):
-    return ir.Constant(_VECTOR, [value] * LANES)
-
-
-def _spread(builder, value):
-    """Return a vector with `value` in every lane."""
-    empty = ir.Constant(_VECTOR, ir.Undefined)
-    lane = builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
-    first = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-    return builder.shuffle_vector(lane, empty, first)
-
-
-def _call(builder, name, *values):
-    """Call an operation of LLVM's on whole vectors."""
-    kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(values))
-    function = cgutils.get_or_insert_function(builder.module, kind, f"{name}.v{LANES}f32")
-    return builder.call(function, values)

@@ -1,0 +1,187 @@
+"""A classifier and a wish in, the engine that computes its maps out, tested on this machine.
+
+`exact` and `fast` are our own kernels (`CompiledModel`). `auto` is `exact` where the kernels know
+the model, else `torch`, as is every wish that cannot be met: the log says why.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from model.classifier import SpeciesClassifier
+from model.engines.arithmetic import exact_arithmetics, fast_arithmetic, instructions
+from model.engines.compiled import CompiledModel
+from model.engines.oracle import true_probability
+from model.engines.packed import UnknownNetworkError
+from model.engines.pixels import reflectance_of
+from model.engines.program import UnknownFeatureError
+from model.engines.selftest import trial_reflectance
+from model.errors import ConfigError
+from model.fitted import Fitted
+
+ENGINES = ("auto", "exact", "fast", "torch")
+"""What may be asked for."""
+
+TOLERANCE = {"exact": 5e-5, "fast": 1e-2}
+"""How far a probability may be from that of double precision."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Engine:
+    """What computes the probabilities of a classifier's maps."""
+
+    name: str
+    """`exact`, `fast` or `torch`."""
+    reason: str
+    """Why this one, and what it computes with, for reports and logs."""
+    model: CompiledModel | None
+    """Our own kernels; None for PyTorch, or for the arrays of a simple model."""
+    difference: float | None
+    """Largest difference of a probability from double precision in the self-test; None untested."""
+
+    def probability(
+        self,
+        classifier: SpeciesClassifier,
+        pixels: np.ndarray,
+        chosen: Int64[np.ndarray, "band"],
+        wanted: Int64[np.ndarray, "n"],
+        *,
+        threads: int = 1,
+    ) -> Float32[np.ndarray, "n class"]:
+        """Return calibrated probabilities of the `wanted` pixels; `threads` are torch's.
+
+        `pixels` (time, band, pixel) are int16 in stored units or float32 in physical ones; `chosen`
+        are the places of the classifier's `required_bands`.
+        """
+        if self.model is None:
+            reflectance = reflectance_of(pixels, chosen, wanted)
+            return classifier.probability(reflectance, classifier.required_bands, threads=threads)
+        probability = self.model.probability(pixels, chosen, wanted)
+        if classifier.calibration is None:
+            return probability
+        return classifier.calibration.apply(probability)
+
+
+_engines: WeakKeyDictionary[SpeciesClassifier, dict[tuple[str, str], Engine]] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def choose_engine(classifier: SpeciesClassifier, asked: str = "auto") -> Engine:
+    """Return the engine for `classifier`, the same for each call in this process.
+
+    The first call packs the weights, compiles what is not on disk yet, and compares the engine with
+    double precision; one that is further off than its `TOLERANCE` is not used, with a warning.
+    Raises `ConfigError` for another name than `ENGINES`.
+    """
+    if asked not in ENGINES:
+        raise ConfigError(f"engine is {asked!r}; expected one of {', '.join(ENGINES)}")
+    key = asked, instructions()
+    with _lock:  # one thread tests, the others wait
+        known = _engines.setdefault(classifier, {})
+        if key not in known:
+            known[key] = _chosen(classifier, asked)
+            _log.info("engine %s: %s", known[key].name, known[key].reason)
+        return known[key]
+
+
+def _chosen(classifier: SpeciesClassifier, asked: str) -> Engine:
+    if asked == "torch":
+        return _torch("asked for")
+    fitted = classifier.fitted
+    if not isinstance(fitted, Fitted):
+        return _torch(f"a {fitted.kind} is computed from its own arrays")
+    wishes = [("exact", arithmetic) for arithmetic in exact_arithmetics()]
+    if asked == "fast":
+        wishes.insert(0, ("fast", fast_arithmetic()))
+    for name, arithmetic in wishes:
+        try:
+            model = CompiledModel(fitted, arithmetic, steps=len(classifier.periods))
+        except (UnknownNetworkError, UnknownFeatureError) as unknown:
+            return _torch(f"our kernels do not compute {unknown}")
+        difference = self_test(model, fitted)
+        if difference <= TOLERANCE[name]:
+            wish = "asked for" if asked == name else f"asked for {asked}"
+            reason = f"{wish}; {arithmetic.words}; self-test differs by {difference:.1e}"
+            return Engine(name=name, reason=reason, model=model, difference=difference)
+        _log.warning(
+            "engine %s (%s) failed its self-test on this machine and is NOT used: a probability "
+            "differs by %.1e from double precision, %.0e is allowed",
+            name,
+            arithmetic.words,
+            difference,
+            TOLERANCE[name],
+        )
+    return _torch("our own kernels failed their self-test")
+
+
+def _torch(reason: str) -> Engine:
+    return Engine(name="torch", reason=reason, model=None, difference=None)
+
+
+def self_test(model: CompiledModel, fitted: Fitted) -> float:
+    """Return the largest difference of a probability from double precision, on made-up pixels.
+
+    It is not a number if either is none.
+    """
+    reflectance = trial_reflectance(fitted, steps=model.steps)
+    pixels = np.ascontiguousarray(reflectance.transpose(1, 2, 0))  # (time, band, pixel)
+    found = model.probability(pixels, np.arange(pixels.shape[1]), np.arange(pixels.shape[2]))
+    true = true_probability(fitted, reflectance, fitted.features.required_bands)
+    return float(np.abs(found - true).max())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How far an engine is from another one on some pixels."""
+
+    pixels: int
+    """How many were compared."""
+    classes_equal: float
+    """Share of them that get the same class; not a number without pixels."""
+    largest: float
+    """Largest difference of a probability; 0 without pixels."""
+
+
+def measure_difference(
+    classifier: SpeciesClassifier,
+    reflectance: Float32[np.ndarray, "pixel time band"],
+    bands: tuple[str, ...],
+    *,
+    engine: str,
+    against: str = "float64",
+) -> Difference:
+    """Compare `engine` with another, or with double precision, on given pixels.
+
+    Physical units in, NaN where not clear; `bands` names the last axis. Pixels without a clear
+    step are left out. Raises `ConfigError` for an unknown engine.
+    """
+    needed = [bands.index(band) for band in classifier.required_bands]
+    values = reflectance[..., needed]
+    values = values[np.isfinite(values).all(axis=2).any(axis=1)]
+    if not len(values):
+        return Difference(pixels=0, classes_equal=float("nan"), largest=0.0)
+    first, second = (_probability(classifier, values, name) for name in (engine, against))
+    return Difference(
+        pixels=len(values),
+        classes_equal=float((first.argmax(axis=1) == second.argmax(axis=1)).mean()),
+        largest=float(np.abs(first - second).max()),
+    )
+
+
+def _probability(
+    classifier: SpeciesClassifier, values: Float32[np.ndarray, "pixel time band"], name: str
+) -> Float64[np.ndarray, "pixel class"]:
+    if name == "float64" and isinstance(classifier.fitted, Fitted):
+        true = true_probability(classifier.fitted, values, classifier.required_bands)
+        calibration = classifier.calibration
+        return true if calibration is None else calibration.apply(true).astype(np.float64)
+    engine = choose_engine(classifier, "torch" if name == "float64" else name)
+    pixels = np.ascontiguousarray(values.transpose(1, 2, 0))  # (time, band, pixel)
+    places = np.arange(pixels.shape[1]), np.arange(pixels.shape[2])
+    return engine.probability(classifier, pixels, *places).astype(np.float64)

@@ -1,0 +1,281 @@
+"""A trained model and the pixels of a cube in, scores per class out, computed by our own kernels.
+
+Blocks of pixels go from stored counts to scores while they are in a processor's cache; nothing is
+kept of the steps between. A pixel's scores depend on nothing but its own values.
+"""
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from model.engines.aligned import aligned_copy, aligned_zeros
+from model.engines.arithmetic import Arithmetic
+from model.engines.layer import run_layer
+from model.engines.packed import PackedNetwork, UnknownNetworkError, input_products, pack_network
+from model.engines.pixels import nodata_of, scale_of
+from model.engines.preparing import gather, locate, prepare
+from model.engines.program import feature_program
+from model.engines.reading import ATTENTION_MAX, LAST, normalise, pool, score
+from model.engines.tile_layer import DEPTH, SUMS_BYTES, run_tile_layer, split_inputs
+from model.engines.tiles import TILES, tile_settings
+from model.fitted import Fitted
+from model.networks.kernel import COLUMNS, ROWS
+
+BLOCK = 192
+"""Pixels in a block: their states of a step and a strip of weights fit a core's second cache. A
+multiple of the rows that every kernel has."""
+
+
+class CompiledModel:
+    """Networks and their preparation as kernels read them; may be used by many threads at once."""
+
+    def __init__(self, fitted: Fitted, arithmetic: Arithmetic, *, steps: int) -> None:
+        """Pack a model of sequences of `steps` steps.
+
+        Raises `UnknownNetworkError` or `UnknownFeatureError` for what kernels cannot compute.
+        """
+        self.arithmetic = arithmetic
+        self.steps = steps
+        self.classes = fitted.class_count
+        self.program = feature_program(fitted.features)
+        self.networks = tuple(
+            pack_network(network, fitted.preparation, arithmetic, steps=steps)
+            for network in fitted.networks
+        )
+        if len({network.shape for network in self.networks}) > 1:
+            raise UnknownNetworkError("networks of several shapes")
+        preparation = fitted.preparation
+        self._mean, self._deviation = preparation.mean, preparation.deviation
+        self._limit = np.float32(np.inf if preparation.limit is None else preparation.limit)
+        self.has_mask = preparation.mask_input
+        products = input_products(arithmetic, is_scaled=preparation.limit is not None)
+        self.taken = np.array([of_input for of_input, _ in products])
+        self._local = threading.local()
+
+    def probability(
+        self, pixels: np.ndarray, chosen: Int64[np.ndarray, "band"], wanted: Int64[np.ndarray, "n"]
+    ) -> Float32[np.ndarray, "n class"]:
+        """Return the probability of each class, the mean over the networks, of `wanted` pixels.
+
+        `pixels` (time, band, pixel) are int16 in stored units or float32 in physical ones; `chosen`
+        are the places of the features' `required_bands`.
+        """
+        scores = np.empty((len(self.networks), len(wanted), self.classes), np.float32)
+        for start in range(0, len(wanted), BLOCK):
+            some = slice(start, min(start + BLOCK, len(wanted)))
+            self._prepare(pixels, chosen, wanted[some])
+            self._score(scores[:, some])
+        return _mean_probability(scores)
+
+    def prepared(
+        self, pixels: np.ndarray, chosen: Int64[np.ndarray, "band"], wanted: Int64[np.ndarray, "n"]
+    ) -> Float32[np.ndarray, "time channel n"]:
+        """Return what the networks read of `wanted` pixels: features, then 1 where clear."""
+        found = np.empty((self.steps, len(self.program.outputs) + 1, len(wanted)), np.float32)
+        for start in range(0, len(wanted), BLOCK):
+            some = slice(start, min(start + BLOCK, len(wanted)))
+            inputs = self._prepare(pixels, chosen, wanted[some])
+            found[:, :, some] = inputs[:, :, : some.stop - start]
+        return found
+
+    def prepared_probability(
+        self, prepared: Float32[np.ndarray, "time channel n"]
+    ) -> Float32[np.ndarray, "n class"]:
+        """Return the same as `probability` from what `prepared` returns."""
+        count = prepared.shape[2]
+        scores = np.empty((len(self.networks), count, self.classes), np.float32)
+        inputs = self._room().inputs
+        for start in range(0, count, BLOCK):
+            some = slice(start, min(start + BLOCK, count))
+            inputs[:, :, : some.stop - start] = prepared[:, :, some]
+            self._score(scores[:, some])
+        return _mean_probability(scores)
+
+    def _prepare(
+        self, pixels: np.ndarray, chosen: Int64[np.ndarray, "band"], wanted: Int64[np.ndarray, "n"]
+    ) -> Float32[np.ndarray, "time channel pixel"]:
+        """Fill this thread's inputs with one block."""
+        room, program = self._room(), self.program
+        gather(pixels, chosen, wanted, nodata_of(pixels), scale_of(pixels), room.values)
+        prepare(
+            room.values, program.codes, program.operands, program.limits, program.single,
+            program.outputs, self._mean, self._deviation, self._limit, room.registers, room.inputs,
+        )  # fmt: skip
+        return room.inputs
+
+    def _score(self, scores: Float32[np.ndarray, "network count class"]) -> None:
+        """Run all networks over this thread's inputs."""
+        room = self._room()
+        for network, of_network in zip(self.networks, scores, strict=True):
+            self._read(network, room, of_network)
+
+    def _read(
+        self,
+        network: PackedNetwork,
+        room: "_Room",
+        scores: Float32[np.ndarray, "count class"],
+    ) -> None:
+        """Run one network over the block's inputs."""
+        count = len(scores)
+        rows = _up(count, self.arithmetic.rows)
+        if network.points is not None:
+            points = network.points
+            locate(
+                room.inputs, points.values, points.counts, points.firsts, points.inverse,
+                4 * network.layers[0][0].table.shape[2], *room.located,
+            )  # fmt: skip
+            located, feeding = room.located, self._nothing(room)
+        else:
+            located, feeding = room.nowhere, self._feeding(room)
+        below = room.no_states
+        for number, layer in enumerate(network.layers):
+            states = room.states[number % 2]
+            is_last = number == len(network.layers) - 1
+            for direction, packed in enumerate(layer):
+                run = run_tile_layer if self.arithmetic.tiles else run_layer
+                run(
+                    self.arithmetic, rows, direction == 1,
+                    packed.start, packed.table, *located, *feeding, below, packed.weights,
+                    room.cell, states, direction * network.width,
+                    room.plain if is_last else room.no_plain, *room.tiles,
+                )  # fmt: skip
+            below, located, feeding = states, room.nowhere, self._nothing(room)
+        read = room.plain if len(room.plain) else states[1:-1]
+        pool(read, network.pooling, network.attention, rows, room.squashed, room.shares, room.vectors)  # fmt: skip
+        if network.norm is not None:
+            least = np.float32(network.norm_least)
+            normalise(room.vectors, network.is_unit, network.norm, least, count)
+        score(room.vectors, network.head, network.head_bias, _up(count, ROWS), room.panel, room.scores)  # fmt: skip
+        scores[:] = room.scores[:count]
+
+    def _feeding(self, room: "_Room") -> tuple[object, ...]:
+        """Return the block's inputs as the layer's kernel takes them."""
+        channels = room.inputs.shape[1] - (not self.has_mask)
+        if not self.arithmetic.tiles:
+            return room.inputs, channels
+        split_inputs(room.inputs, channels, self.taken, room.turned)
+        return (room.turned,)
+
+    def _nothing(self, room: "_Room") -> tuple[object, ...]:
+        """Return no inputs, as the layer's kernel takes them."""
+        return (room.turned[..., :0],) if self.arithmetic.tiles else (room.inputs, 0)
+
+    def _room(self) -> "_Room":
+        """Return this thread's memory: pages that are new to the process cost more than they do."""
+        room: _Room | None = getattr(self._local, "room", None)
+        if room is None:
+            room = self._local.room = _Room.of(self)
+        return room
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Room:
+    """Memory for a block, reused for all blocks of a thread."""
+
+    values: np.ndarray
+    """(time, band, pixel) float32."""
+    registers: np.ndarray
+    """(register, pixel) float64, the constants in their places."""
+    inputs: np.ndarray
+    """(time, feature and mask, pixel) float32."""
+    turned: np.ndarray
+    """(time, pixel, value) bfloat16: the inputs as tiles take them; else of no value."""
+    tiles: tuple[np.ndarray, ...]
+    """What tiles need beside: those of the emulation, room for sums, settings; else nothing."""
+    located: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """Places (int32) in the tables and shares of two entries, (time, feature, pixel)."""
+    nowhere: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """The same of no feature."""
+    cell: np.ndarray
+    """(pixel, unit) float32."""
+    states: tuple[np.ndarray, np.ndarray]
+    """(time + 2, pixel, unit of all directions), of layers in turns."""
+    no_states: np.ndarray
+    """The same of no unit."""
+    plain: np.ndarray
+    """(time, pixel, unit) float32: states that are pooled, where they are not those above."""
+    no_plain: np.ndarray
+    """The same of no step."""
+    squashed: np.ndarray
+    """(pixel, unit) float32."""
+    shares: np.ndarray
+    """(pixel, time) float32."""
+    vectors: np.ndarray
+    """(pixel, value) float32."""
+    panel: np.ndarray
+    """(pixel, column of a panel) float32."""
+    scores: np.ndarray
+    """(pixel, class) float32."""
+
+    @classmethod
+    def of(cls, model: CompiledModel) -> "_Room":
+        """Return memory for blocks of `model`."""
+        program, network = model.program, model.networks[0]
+        features, steps = len(program.outputs), model.steps
+        arithmetic = model.arithmetic
+        units = network.width * len(network.layers[0])
+        stored = units * (1 + arithmetic.split)
+        kind = np.uint16 if arithmetic.pairs else np.float32
+        kept = {True: 1, False: steps if arithmetic.pairs else 0}[network.pooling == LAST]
+        registers = aligned_zeros(program.registers, BLOCK, dtype=np.float64)
+        constants = registers[len(program.bands) : len(program.bands) + len(program.constants)]
+        constants[:] = program.constants[:, None]
+
+        turned = 0
+        if arithmetic.tiles and network.points is None:
+            turned = _up(len(model.taken) * (features + model.has_mask), DEPTH)
+
+        def located(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            shape = (steps, count, BLOCK)
+            places = aligned_zeros(*shape, dtype=np.int32)
+            return places, aligned_zeros(*shape), aligned_zeros(*shape)
+
+        return cls(
+            values=aligned_zeros(steps, len(program.bands), BLOCK),
+            registers=registers,
+            inputs=aligned_zeros(steps, features + 1, BLOCK),
+            turned=aligned_zeros(steps, BLOCK, turned, dtype=np.uint16),
+            tiles=(
+                aligned_zeros(TILES, 16, 16, dtype=np.uint32),
+                aligned_zeros(2 * SUMS_BYTES, dtype=np.uint8),
+                aligned_copy(tile_settings()),
+            )
+            if arithmetic.tiles
+            else (),
+            located=located(features if network.points is not None else 0),
+            nowhere=located(0),
+            cell=aligned_zeros(BLOCK, network.width),
+            states=(
+                aligned_zeros(steps + 2, BLOCK, stored, dtype=kind),
+                aligned_zeros(
+                    steps + 2, BLOCK, stored if len(network.layers) > 1 else 0, dtype=kind
+                ),
+            ),
+            no_states=aligned_zeros(steps + 2, BLOCK, 0, dtype=kind),
+            plain=aligned_zeros(kept, BLOCK, units),
+            no_plain=aligned_zeros(0, BLOCK, units),
+            squashed=aligned_zeros(BLOCK, units),
+            shares=aligned_zeros(BLOCK, steps),
+            vectors=aligned_zeros(BLOCK, units * (1 + (network.pooling == ATTENTION_MAX))),
+            panel=aligned_zeros(BLOCK, COLUMNS),
+            scores=aligned_zeros(BLOCK, model.classes),
+        )
+
+
+def _mean_probability(
+    scores: Float32[np.ndarray, "network n class"],
+) -> Float32[np.ndarray, "n class"]:
+    """Turn scores, in place, into probabilities, and average those of several networks."""
+    with np.errstate(invalid="ignore"):  # what is no number is found by whoever asked
+        scores -= scores.max(axis=2, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=2, keepdims=True)
+    mean: np.ndarray = scores[0] if len(scores) == 1 else scores.mean(axis=0)
+    return mean
+
+
+def _up(count: int, of: int) -> int:
+    """Return the next multiple."""
+    return -(-count // of) * of

@@ -1,0 +1,35 @@
+"""A chunk of a cube in, some of its pixels in physical units out."""
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+STORED_NODATA = -32768
+"""The stored value of a cube that means "not clear"."""
+
+STORED_SCALE = np.float32(1e-4)
+"""Physical value of one stored unit of a cube."""
+
+
+def nodata_of(pixels: np.ndarray) -> np.int16 | np.float32:
+    """Return what stands for "not clear" in pixels of this type."""
+    return np.int16(STORED_NODATA) if pixels.dtype == np.int16 else np.float32(np.nan)
+
+
+def scale_of(pixels: np.ndarray) -> np.float32:
+    """Return the physical value of one unit of pixels of this type."""
+    return STORED_SCALE if pixels.dtype == np.int16 else np.float32(1)
+
+
+def reflectance_of(
+    pixels: np.ndarray, chosen: Int64[np.ndarray, "band"], wanted: Int64[np.ndarray, "n"]
+) -> Float32[np.ndarray, "n time band"]:
+    """Return the `wanted` pixels of the `chosen` bands in physical units, NaN where not clear.
+
+    `pixels` (time, band, pixel) are int16 in stored units or float32 in physical ones.
+    """
+    values = np.stack([pixels[:, index][:, wanted] for index in chosen])  # (band, time, n)
+    physical = values.astype(np.float32)
+    if pixels.dtype == np.int16:
+        physical *= STORED_SCALE
+        physical[values == STORED_NODATA] = np.nan
+    return np.ascontiguousarray(physical.transpose(2, 1, 0))  # (n, time, band)

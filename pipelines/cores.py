@@ -1,0 +1,122 @@
+"""A number of cores in, a process that keeps to it out: so many tiles compute, and nothing beside.
+
+Every library here starts a thread per core by itself, and two that do so at once slow each other
+down by more than they gain (measured: up to twelve times). So tiles are what runs in parallel, and
+inside a tile everything runs on its own thread.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+import numba
+import numcodecs.blosc
+import zarr
+from threadpoolctl import threadpool_limits
+
+Result = TypeVar("Result")
+
+
+def tiles_ahead(cores: int) -> int:
+    """Return how many tiles are read or written while as many as there are `cores` compute.
+
+    One hides the disk of two cores (measured: RESULTS.md); each costs a tile's memory.
+    """
+    return 1 + cores // 8
+
+
+class Cores:
+    """What a process may use: so many tiles compute at once, a few more are read or written."""
+
+    def __init__(self, count: int) -> None:
+        if count < 1:
+            raise ValueError(f"{count!r} cores; expected 1 or more")
+        self.count = count
+        self.under_way = threading.Semaphore(count + tiles_ahead(count))
+        self._computing = ThreadPoolExecutor(
+            count, thread_name_prefix="compute", initializer=_compute_alone
+        )
+
+    def compute(self, function: Callable[..., Result], *words: Any, **named: Any) -> Result:
+        """Call `function` on one of the threads that compute, as soon as one is free.
+
+        They stay the same ones from tile to tile, so what an engine keeps for each stays warm.
+        """
+        return self._computing.submit(function, *words, **named).result()
+
+    def close(self) -> None:
+        """End the threads; calls that wait for one fail."""
+        self._computing.shutdown(cancel_futures=True)
+
+
+_own: Cores | None = None
+"""What this process keeps to; None where nobody has said."""
+
+
+def own_cores() -> Cores | None:
+    """Return what this process keeps to, None outside `kept_to`."""
+    return _own
+
+
+@contextmanager
+def kept_to(count: int) -> Iterator[Cores]:
+    """Keep this process to `count` cores: Zarr's codecs share as many threads, the others have one.
+
+    That is what is process-wide: BLAS, blosc, GDAL, numba's loops, Zarr's pool. Torch and OpenMP
+    count by thread: those that compute are told when they start. Everything is put back at the
+    end, but a pool that Zarr has made keeps its size.
+    """
+    global _own
+    with ExitStack() as stack:
+        cores = Cores(count)
+        stack.callback(cores.close)
+        stack.enter_context(threadpool_limits(1, user_api="blas"))
+        stack.enter_context(zarr.config.set({"threading.max_workers": count}))
+        stack.enter_context(_replaced(numcodecs.blosc, "use_threads", False))
+        stack.enter_context(_replaced(numba.config, "NUMBA_NUM_THREADS", 1))
+        stack.enter_context(_environment("GDAL_NUM_THREADS", "1"))
+        stack.enter_context(_replaced_own(cores))
+        yield cores
+
+
+def _compute_alone() -> None:
+    """Give the calling thread, and what it starts, no thread beside it."""
+    import torch  # of the processes that compute maps only: it takes seconds and 200 MB
+
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _replaced_own(cores: Cores) -> Iterator[None]:
+    global _own
+    before, _own = _own, cores
+    try:
+        yield
+    finally:
+        _own = before
+
+
+@contextmanager
+def _replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(holder, name)
+    setattr(holder, name, value)
+    try:
+        yield
+    finally:
+        setattr(holder, name, before)
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value  # GDAL asks for it each time it decodes
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
