@@ -39,7 +39,7 @@ from model.certainty.reliability import assess_reliability
 from model.certainty.space import Space
 from model.crossvalidate import train_network
 from model.errors import ModelError
-from model.features import default_features
+from model.features import BANDS, default_features
 from model.fitted import Fitted
 from model.predictor import Predictor
 from model.split import Folds, make_folds
