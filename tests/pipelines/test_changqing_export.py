@@ -44,6 +44,7 @@ QUICK = (
     "training.epochs=30",
     'training.baselines=["lda"]',
     "training.importance=false",
+    "training.folds=3",
     "composite.tile=64",
     "composite.chunk=32",
 )

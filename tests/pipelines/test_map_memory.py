@@ -65,7 +65,7 @@ def test_a_tile_stays_within_its_formula(tmp_path: Path, engine: str, times: int
     finally:
         tracemalloc.stop()
     memory = map_memory(plan.spec, computing=1)
-    assert 0.5 * memory.tile < peak < memory.total(tiles=1, processes=1)
+    assert 0.6 * memory.tile < peak < memory.total(tiles=1, processes=1)
 
 
 def test_plan_prints_the_memory_of_the_map(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_plan_prints_the_memory_of_the_map(tmp_path: Path) -> None:
         "map_tiles_at_once": 8,
         "map_peak_bytes": 8 * map_memory(spec, computing=1).tile + 4 * 32 * 2**20,
     }
-    assert block < map_memory(spec, computing=1).tile < 4 * block
+    assert block < map_memory(spec, computing=1).tile < 2 * block
     with open_run(recipe) as run:
         without_labels = run.describe()
     assert "map_peak_bytes" not in without_labels
@@ -105,8 +105,8 @@ peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps({"code": code, "peak": peak}))
 """
 
-_PROGRAM = 160 * 2**20
-"""What threads, their stacks and Dask may take of the limit beside the tiles."""
+_PROGRAM = 200 * 2**20
+"""What may go to the program beside the tiles: a dozen threads with 8 MiB of stack each, Dask."""
 
 
 def _mapped_within(recipe: Recipe, folder: Path, allowed: int) -> tuple[dict[str, Any], int]:
