@@ -17,7 +17,18 @@ def median_seconds(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Return the median seconds of each way over `rounds`, by `clock`.
+    """Return the median seconds of each way over `rounds`, as `seconds_in_turns` measures them."""
+    seconds = seconds_in_turns(ways, rounds=rounds, clock=clock)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def seconds_in_turns(
+    ways: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Return the seconds of each way in each of `rounds`, by `clock`.
 
     `time.process_time` as clock gives the processor seconds of all threads together, which is
     what counts on workers with a task for every core.
@@ -33,7 +44,7 @@ def median_seconds(
             began = clock()
             ways[name]()
             seconds[name].append(clock() - began)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return seconds
 
 
 def machine(packages: Sequence[str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from cube.composite import (
     medoid_composite,
     method_margin,
 )
+from cube.composite.geomedian_few import FEW
 from cube.composite.pick import CLOUD_REACH, best_score
 from cube.errors import InputError
 from cube.periods import Period
@@ -168,6 +169,51 @@ def test_geomedian_is_never_worse_than_any_look_or_the_mean(period):
         allowed = 0.9 * len(spectra) + 1e-6 * found
         for other in [*spectra, spectra.mean(axis=0), np.median(spectra, axis=0)]:
             assert found <= summed_distance(other, spectra) + allowed
+
+
+@pytest.mark.parametrize("clear", [3, FEW, FEW + 1])
+def test_geomedian_by_either_kernel_is_the_point_of_least_summed_distance(clear):
+    """Around the number of clear looks where another kernel takes over."""
+    generator = np.random.default_rng(clear)
+    looks = FEW + 6
+    ground = generator.uniform(200, 4000, (1, 6, 2, 3))
+    reflectance = (
+        ground
+        + generator.exponential(300, (looks, 1, 2, 3))
+        + generator.normal(0, 60, (looks, 6, 2, 3))
+    ).astype(np.int16)
+    is_clear = np.zeros((looks, 2, 3), np.bool_)
+    for y, x in np.ndindex(2, 3):
+        is_clear[generator.permutation(looks)[:clear], y, x] = True
+    composite, _ = geomedian_composite(reflectance, is_clear)
+    for y, x in np.ndindex(2, 3):
+        spectra = reflectance[is_clear[:, y, x], :, y, x].astype(np.float64)
+        assert np.abs(composite[:, y, x] - geomedian_by_hand(spectra)).max() <= 0.51
+
+
+def test_geomedian_of_a_pixel_follows_from_its_own_clear_looks():
+    """Looks that are clear nowhere, a cut window and every pixel by itself change nothing."""
+    generator = np.random.default_rng(11)
+    reflectance = generator.integers(-200, 6000, (FEW + 4, 4, 9, 31), dtype=np.int16)
+    is_clear = generator.random((FEW + 4, 9, 31)) < np.linspace(0.1, 1, 31)
+    whole, _ = geomedian_composite(reflectance, is_clear)
+    hidden = generator.integers(-200, 6000, (7, 4, 9, 31), dtype=np.int16)
+    more, _ = geomedian_composite(
+        np.concatenate([hidden, reflectance]),
+        np.concatenate([np.zeros((7, 9, 31), np.bool_), is_clear]),
+    )
+    np.testing.assert_array_equal(more, whole)
+    cut, _ = geomedian_composite(
+        np.ascontiguousarray(reflectance[..., 2:7, 5:28]),
+        np.ascontiguousarray(is_clear[:, 2:7, 5:28]),
+    )
+    np.testing.assert_array_equal(cut, whole[:, 2:7, 5:28])
+    for y, x in [(0, 0), (4, 16), (8, 30)]:
+        alone, _ = geomedian_composite(
+            np.ascontiguousarray(reflectance[..., y : y + 1, x : x + 1]),
+            np.ascontiguousarray(is_clear[:, y : y + 1, x : x + 1]),
+        )
+        np.testing.assert_array_equal(alone[:, 0, 0], whole[:, y, x])
 
 
 def test_geomedian_of_one_band_is_a_median_and_equal_looks_are_themselves():
