@@ -19,20 +19,20 @@ from rasterio.windows import Window
 
 from cube.errors import InputError, WorkFailedError
 from cube.mapstore import (
-    LAYERS,
     QUALITY_NODATA,
     QUALITY_SCALE,
     UNCLASSIFIED,
     MapClass,
     check_legend,
     open_map,
+    quality_layers,
 )
 from cube.sidecar import class_names_xml, rgb
 from cube.spec import Region, tile_regions
 
 _BLOCK = 512
 _STREAM = 4 * _BLOCK
-_SCALES = {"confidence": QUALITY_SCALE, "margin": QUALITY_SCALE, "months_observed": 1.0}
+_SCALES = {"confidence": QUALITY_SCALE, "margin": QUALITY_SCALE}
 
 
 def write_map_cog(source: Path, target: Path, classes: Sequence[MapClass]) -> None:
@@ -67,20 +67,20 @@ def write_map_cog(source: Path, target: Path, classes: Sequence[MapClass]) -> No
 
 
 def write_quality_cog(source: Path, target: Path) -> None:
-    """Write confidence, margin and months observed of a map store as a three-band GeoTIFF.
+    """Write the quality layers of a map store as the bands of a GeoTIFF, in their order.
 
     uint8, nodata 255; confidence and margin carry their scale (`QUALITY_SCALE`); layout and errors
     as in `write_map_cog`, overviews by average.
     """
-    geobox = map_geobox(source)
+    geobox, names = map_geobox(source), quality_layers(source)
     with _draft_beside(target) as folder:
         plain, draft = folder / "plain.tif", folder / target.name
-        with _tiled_tiff(plain, geobox, layers=len(LAYERS), nodata=QUALITY_NODATA) as tiff:
-            for band, name in enumerate(LAYERS, start=1):
+        with _tiled_tiff(plain, geobox, layers=len(names), nodata=QUALITY_NODATA) as tiff:
+            for band, name in enumerate(names, start=1):
                 for region, block in _blocks(source, name, geobox):
                     tiff.write(block, band, window=_window(region))
                 tiff.set_band_description(band, name)
-            tiff.scales = tuple(_SCALES[name] for name in LAYERS)
+            tiff.scales = tuple(_SCALES.get(name, 1.0) for name in names)
         _copy_to_cog(plain, draft, overviews="AVERAGE")
         draft.replace(target)
 

@@ -42,6 +42,16 @@ LAYERS: dict[str, dict[str, Any]] = {
 }
 """The quality layers beside `species`, with their CF attributes."""
 
+EXTRA_LAYERS: dict[str, dict[str, Any]] = {
+    "likely_classes": {"long_name": "number of classes that cannot be ruled out"},
+    "applicable": {
+        "long_name": "whether the pixel is like the training samples",
+        "flag_values": [0, 1],
+        "flag_meanings": "unlike_training like_training",
+    },
+}
+"""Quality layers that a map has if it was asked for them, with their CF attributes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MapClass:
@@ -97,10 +107,11 @@ def create_map(
     chunk: int,
     zarr_format: Literal[2, 3] = 3,
     title: str = "canopycube map",
+    layers: Sequence[str] = (),
 ) -> None:
     """Allocate an empty map at `path`: `species` and the quality layers, all nodata, (y, x).
 
-    Raises `InputError` for no class at all, for two with the same value or name, and if `path`
+    `layers` names those of `EXTRA_LAYERS` that it gets. Raises `InputError` for no class at all, for two with the same value or name, and if `path`
     cannot be written or something lies there.
     """
     check_legend(classes)
@@ -128,6 +139,9 @@ def create_map(
             "confidence": layer(QUALITY_NODATA, {**LAYERS["confidence"], **scaled}),
             "margin": layer(QUALITY_NODATA, {**LAYERS["margin"], **scaled}),
             "months_observed": layer(QUALITY_NODATA, {**LAYERS["months_observed"], "units": "1"}),
+            **{
+                name: layer(QUALITY_NODATA, {**EXTRA_LAYERS[name], "units": "1"}) for name in layers
+            },
         },
         coordinates={},
         attributes={
@@ -141,6 +155,7 @@ def create_map(
                     for item in classes
                 ],
                 "tile": tile,
+                "layers": list(layers),
             },
         },
         zarr_format=zarr_format,
@@ -171,6 +186,12 @@ def map_classes(path: Path) -> tuple[MapClass, ...]:
         ) from error
 
 
+def quality_layers(path: Path) -> tuple[str, ...]:
+    """Return the names of the quality layers of the map at `path`, extra ones last."""
+    extra = read_attributes(path, kind="map").get("layers", [])
+    return (*LAYERS, *(name for name in EXTRA_LAYERS if isinstance(extra, list) and name in extra))
+
+
 def write_map_region(
     path: Path, region: Region, layers: Mapping[str, UInt8[np.ndarray, "y x"]]
 ) -> None:
@@ -184,9 +205,9 @@ def write_map_region(
 
 
 def read_map_region(path: Path, region: Region) -> UInt8[np.ndarray, "layer y x"]:
-    """Read one tile of every layer as it is stored: `species`, then the layers of `LAYERS`."""
+    """Read one tile of every layer as it is stored: `species`, then the `quality_layers`."""
     group = zarr.open_group(path, mode="r")
-    layers = [stored_array(group, name) for name in ("species", *LAYERS)]
+    layers = [stored_array(group, name) for name in ("species", *quality_layers(path))]
     return np.stack([np.asarray(layer[region.rows, region.columns]) for layer in layers])
 
 
@@ -194,8 +215,8 @@ def open_map(path: str | Path) -> xr.Dataset:
     """Open a map lazily, dims (y, x), CRS ready for `.rio` and `.odc`.
 
     `species` is uint8, 0 where unclassified, else the value of a class of `map_classes(path)`;
-    `confidence` and `margin` are float32 0..1 and `months_observed` float32, NaN where
-    unclassified. Raises `InputError` if there is no map at `path`.
+    `confidence` and `margin` are float32 0..1, `months_observed` and what is there of
+    `EXTRA_LAYERS` float32, NaN where unclassified. Raises `InputError` if there is no map at `path`.
     """
     path = Path(path)
     tile = read_attributes(path, kind="map").get("tile")

@@ -13,6 +13,9 @@ from jaxtyping import Bool, Shaped
 from cube.decisions import ACTIONS, Decision, as_compared, named, quoted, read_decisions
 from cube.errors import InputError
 
+SETTLED = "is_settled"
+"""Variable of samples that says whose label was accepted or fixed: it is doubted no more."""
+
 
 def apply_decisions(samples: xr.Dataset, path: str | Path) -> xr.Dataset:
     """Return samples with labels fixed and groups or samples left out as a file decides.
@@ -20,11 +23,11 @@ def apply_decisions(samples: xr.Dataset, path: str | Path) -> xr.Dataset:
     `samples` are those of `draw_samples` or an import. `attrs["canopycube"]["dropped"]` counts
     what was left out, `attrs["canopycube"]["decisions"]` samples by action, rows that were decided
     over other samples (`of_other_samples`: their groups may have other pixels now), groups and
-    classes of fixed samples that joined others (`joined`), and the SHA-256 of the file. Names are
-    compared in Unicode form NFC, without spaces round them. A fix that the samples have already is
-    done. Raises `InputError` for a file that cannot
-    be read, a group or sample that is not there, a given class that is another by now, a class
-    that no sample has, and if nothing is left.
+    classes of fixed samples that joined others (`joined`), and the SHA-256 of the file. Samples
+    that are accepted or fixed are `SETTLED`. Names are compared in Unicode form NFC, without spaces
+    round them. A fix that the samples have already is done. Raises `InputError` for a file that
+    cannot be read, a group or sample that is not there, a given class that is another by now, a
+    class that no sample has, and if nothing is left.
     """
     path = Path(path)
     decisions = read_decisions(path)
@@ -66,6 +69,20 @@ def samples_fingerprint(samples: xr.Dataset) -> str:
     for values in (samples["group"].values.astype(str), sample_names(samples)):
         digest.update("\x1f".join(values.tolist()).encode() + b"\x1e")
     return digest.hexdigest()[:16]
+
+
+def are_decided_by(samples: xr.Dataset, path: Path | None) -> bool:
+    """Say whether the decisions of a file, or of none, are those that samples were mended by."""
+    made = samples.attrs.get("canopycube", {}).get("decisions", {})
+    return bool(made.get("file") == (None if path is None else _file_digest(path)))
+
+
+def _file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file of decisions; raises `InputError`."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{named(path)} cannot be read: {error.strerror}") from None
 
 
 def joined_by_decisions(samples: xr.Dataset) -> frozenset[tuple[str, str]]:
@@ -142,15 +159,22 @@ def _mended(
     if out := int((~is_kept).sum()):
         dropped["samples that decisions drop"] += out
     counts: dict[str, Any] = {name: int((action == name).sum()) for name in ACTIONS}
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    mended = samples.assign(label=("sample", fixed, samples["label"].attrs))
+    is_settled = np.isin(action, ("accept", "fix"))
+    if SETTLED in samples:
+        is_settled |= samples[SETTLED].values.astype(bool)
+    mended = samples.assign(
+        {
+            "label": ("sample", fixed, samples["label"].attrs),
+            SETTLED: ("sample", is_settled, {"long_name": "somebody accepted or fixed the label"}),
+        }
+    )
     if "share" in samples:  # a fix says what the whole sample is
         shares = samples["share"].transpose("sample", "class")
         pure = (fixed[:, None] == samples["class"].values.astype(str)).astype(shares.dtype)
         is_fixed = (action == "fix")[:, None]
         values = np.where(is_fixed, pure, shares.values)
         mended = mended.assign(share=(("sample", "class"), values, samples["share"].attrs))
-    counts |= {"file": digest, "of_other_samples": strangers}
+    counts |= {"file": _file_digest(path), "of_other_samples": strangers}
     counts["joined"] = _joined(samples["group"].values.astype(str), fixed, action == "fix")
     ours |= {"dropped": dict(dropped), "decisions": counts}
     return mended.isel(sample=np.flatnonzero(is_kept)).assign_attrs(canopycube=ours)

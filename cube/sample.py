@@ -228,15 +228,27 @@ def refuse_too_few(
     """Raise `InputError` for no sample or a single class, with what was left out and why."""
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
     if not label.size:
-        raise InputError(
-            f"no sample is left (min_clear_months = {options.min_clear_months}): {reasons or 'no labels'}"
-        )
+        raise InputError(f"no sample is left: {reasons or 'no labels'}{_advice(dropped, options)}")
     classes = np.unique(label)
     if classes.size < 2:
         raise InputError(
             f"samples of two classes or more are needed; all {label.size:,} are {str(classes[0])!r}"
             + (f" (left out: {reasons})" if reasons else "")
         )
+
+
+_ADVICE = {
+    "not asked for": "name classes in reference.classes, or take them out of reference.drop",
+    "too few clear": "lower sampling.min_clear_months, which is {months}",
+    "decisions": "take rows out of reference.decisions",
+}
+"""What to do where nothing is left, by words of the reason that most were left out for."""
+
+
+def _advice(dropped: Mapping[str, int], options: SampleOptions) -> str:
+    most = max(dropped, key=lambda reason: dropped[reason], default="")
+    told = next((advice for words, advice in _ADVICE.items() if words in most), "")
+    return f"; {told.format(months=options.min_clear_months)}" if told else ""
 
 
 def samples_dataset(

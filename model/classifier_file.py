@@ -281,7 +281,10 @@ def _read_json(folder: Path, where: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ClassifierError(f"{where}: {JSON_NAME} is no whole JSON ({error})") from error
+        raise ClassifierError(
+            f"{where}: {JSON_NAME} is no whole JSON ({error}); copy the folder again, or "
+            "train it again"
+        ) from error
     if not isinstance(content, dict):
         raise ClassifierError(f"{where}: {JSON_NAME} holds no JSON object")
     return content

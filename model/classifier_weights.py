@@ -63,7 +63,10 @@ def read_weights(folder: Path, entry: dict[str, Any], where: str) -> Arrays:
     path = folder / named_by_hash(WEIGHTS, digest)
     # The name is rebuilt from the hash, so a path in the JSON can lead nowhere else.
     if entry["file"] != path.name or path.parent != folder or not path.is_file():
-        raise ClassifierError(f"{where}: weights {entry['file']!r} are not there")
+        raise ClassifierError(
+            f"{where}: weights {entry['file']!r} are not there; copy the whole folder again, or "
+            "train it again"
+        )
     if not path.stat().st_size == size <= _LARGEST:
         raise ClassifierError(
             f"{where}: {path.name} has {path.stat().st_size} bytes, {size} were saved; "

@@ -69,7 +69,7 @@ class Against:
             ahead = self.model if found.difference >= 0 else self.network
             size = _points(abs(found.difference))
             return (
-                f"no difference can be shown: {ahead} is {size} points ahead "
+                f"no difference can be shown: {ahead} is {size} points of macro-F1 ahead "
                 f"({self.model} {_points(found.low)} to {_points(found.high)}){few}"
             )
         if found.low > 0:
@@ -77,7 +77,8 @@ class Against:
         else:
             winner, ends = self.network, (-found.high, -found.low)
         size = _points(abs(found.difference))
-        return f"{winner} wins by {size} points ({_points(ends[0])} to {_points(ends[1])}){few}"
+        sure = f"{_points(ends[0])} to {_points(ends[1])}"
+        return f"{winner} wins by {size} points of macro-F1 ({sure}){few}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as what JSON can hold."""
@@ -137,7 +138,7 @@ def compare_answers(
 
 
 def _counts(label: np.ndarray, answer: np.ndarray, place: np.ndarray, classes: int) -> "csr_array":
-    """Count per unit (row) what is of each class, given each class, and both: 3 x classes."""
+    """Count per unit (row) what is of each class, predicted as it, and both: 3 x classes."""
     right = label == answer
     row = np.concatenate([place, place, place[right]])
     column = np.concatenate([label, answer + classes, label[right] + 2 * classes])
@@ -150,8 +151,8 @@ def _difference(
 ) -> tuple[Float64[np.ndarray, "draw"], Float64[np.ndarray, "draw"]]:
     scores = []
     for table in counts:
-        there, given, right = np.split(drawn @ table, 3, axis=1)  # (draw, class) each
-        f1 = 2 * right / np.maximum(there + given, 1)
+        there, predicted, right = np.split(drawn @ table, 3, axis=1)  # (draw, class) each
+        f1 = 2 * right / np.maximum(there + predicted, 1)
         is_scored = there > 0
         # as `Scores.macro_f1`: the mean over the classes that have samples in the draw
         macro = (f1 * is_scored).sum(axis=1) / np.maximum(is_scored.sum(axis=1), 1)

@@ -167,7 +167,6 @@ def compare_splits(
     buffer: float = 0.0,
     prediction: Float64[np.ndarray, "place 2"] | None = None,
     baselines: Sequence[str] = BASELINES,
-    baseline_folds_used: int | None = None,
     leaves_out_doubtful: bool = False,
     settle: Settle | None = None,
     watch: Watch | None = None,
@@ -176,9 +175,9 @@ def compare_splits(
 ) -> ScoreTable:
     """Score the network, simple models and the majority class under the same folds of `splits`.
 
-    Every fold is held out in turn; for the network, which is dear, only under the strictest split,
-    whose predictions calibration needs, and `folds_used` folds of the others. Simple models
-    are compared with the network on the samples both were scored on. `buffer` (metres) goes with
+    Every fold of the strictest split is held out in turn, for calibration needs its predictions;
+    of the others, `folds_used` folds, as a network is dear. All models of a split are scored on the
+    same samples, so that their scores stand side by side. `buffer` (metres) goes with
     every split but the random one; `prediction` are the places to be mapped (metres), for `knndm`.
     `settle` as in `cross_validate`.
     `keep` is a folder in which finished folds wait for the next run. `on_model` is given the
@@ -205,22 +204,20 @@ def compare_splits(
         }
     strictest = next((split for split in STRICTEST if split in made_folds), None)
     for split, made in made_folds.items():
+        used = None if split == strictest else folds_used
         network = cross_validate(
-            samples, config, folds=made,
-            folds_used=None if split == strictest else folds_used, settle=settle,
+            samples, config, folds=made, folds_used=used, settle=settle,
             watch=watch, on_model=on_model if split == strictest else None, keep=keep,
         )  # fmt: skip
         results = [network] + [
             cross_validate_baseline(
-                name, samples, config.features, folds=made, folds_used=baseline_folds_used,
+                name, samples, config.features, folds=made, folds_used=used,
                 seed=config.seed, threads=config.threads, keep=keep,
             )
             for name in baselines
         ]  # fmt: skip
         results.append(
-            cross_validate_majority(
-                samples, config.features, folds=made, folds_used=baseline_folds_used
-            )
+            cross_validate_majority(samples, config.features, folds=made, folds_used=used)
         )
         predictions += results
         entries += [_entry(samples, result, network, config.seed) for result in results]

@@ -56,7 +56,7 @@ class LearnPlan:
     folds: int = 5
     """Parts of each split."""
     folds_used: int = 1
-    """Folds the network is scored on, of every split but the strictest, which holds all out."""
+    """Folds models are scored on, of every split but the strictest, which holds all out."""
     buffer: float = 0.0
     """Metres round held-out samples in which nothing trains."""
     prediction: Float64[np.ndarray, "place 2"] | None = None

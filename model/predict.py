@@ -10,12 +10,12 @@ from jaxtyping import Bool, Float32, Int16, Int64, UInt8
 from model.classifier import SpeciesClassifier
 from model.engines import choose_engine
 from model.engines.compiled import BLOCK
-from model.engines.pixels import STORED_NODATA, STORED_SCALE, nodata_of
+from model.engines.pixels import STORED_NODATA, STORED_SCALE, nodata_of, reflectance_of
 from model.engines.preparing import count_clear
 from model.errors import ClassifierError
 
 __all__ = [
-    "MOST_PERIODS", "NO_CERTAINTY", "STORED_NODATA", "STORED_SCALE", "UNCLASSIFIED",
+    "EXTRA_LAYERS", "MOST_PERIODS", "NO_CERTAINTY", "STORED_NODATA", "STORED_SCALE", "UNCLASSIFIED",
     "Prediction", "predict_block",
 ]  # fmt: skip
 
@@ -41,7 +41,16 @@ class Prediction:
     """How far the second class is behind, in percent, rounded; 255 unclassified."""
     months_observed: UInt8[np.ndarray, "y x"]
     """Number of clear periods; 254 stands for 254 and more."""
+    likely_classes: UInt8[np.ndarray, "y x"] | None = None
+    """Number of classes that cannot be ruled out; 255 unclassified. None unless asked for."""
+    applicable: UInt8[np.ndarray, "y x"] | None = None
+    """1 where the pixel is like the training samples, else 0; 255 unclassified. None unless asked
+    for."""
 
+
+EXTRA_LAYERS = ("likely_classes", "applicable")
+"""What a prediction says beside the rest if asked to. Whether a pixel is like the training samples
+is a search among them and a pass through the network in PyTorch, whatever the engine."""
 
 _PART = 16 * BLOCK
 """Pixels whose probabilities are in memory at once."""
@@ -56,6 +65,7 @@ def predict_block(
     threads: int = 1,
     engine: str = "auto",
     wanted: Bool[np.ndarray, "y x"] | None = None,
+    layers: tuple[str, ...] = (),
 ) -> Prediction:
     """Classify every pixel that has at least `min_months` clear periods and is `wanted`.
 
@@ -63,7 +73,8 @@ def predict_block(
     not clear); `bands` names its second axis. A pixel's result depends neither on its neighbours
     nor on the shape of the block nor on `threads`. `engine` is one of `model.engines.ENGINES`;
     `choose_engine` says which one that is here. By default all pixels are wanted; the others are
-    left unclassified and cost next to nothing. Memory beyond the block and the result is that of
+    left unclassified and cost next to nothing. `layers` names those of `EXTRA_LAYERS` that are
+    wanted, too. Memory beyond the block and the result is that of
     some thousand pixels a thread. Raises `ClassifierError` for another number of periods, a
     missing band, or probabilities that are not finite, `ConfigError` for an unknown engine.
     """
@@ -76,6 +87,8 @@ def predict_block(
         raise ValueError(
             f"min_months is {min_months!r}; a pixel without a clear period has no class"
         )
+    if unknown := set(layers) - set(EXTRA_LAYERS):
+        raise ValueError(f"there is no layer {min(unknown)!r}; known are {EXTRA_LAYERS}")
     chosen = _band_indices(classifier, bands)
     chosen_engine = choose_engine(classifier, engine)
     # (time, band, pixel)
@@ -86,6 +99,7 @@ def predict_block(
     value = np.full(rows * columns, UNCLASSIFIED, np.uint8)
     confidence = np.full(rows * columns, NO_CERTAINTY, np.uint8)
     margin = np.full(rows * columns, NO_CERTAINTY, np.uint8)
+    extra = {name: np.full(rows * columns, NO_CERTAINTY, np.uint8) for name in layers}
 
     def classify(part: Int64[np.ndarray, "n"]) -> None:
         is_own = chosen_engine.model is not None
@@ -100,6 +114,13 @@ def predict_block(
         value[part] = best + 1
         confidence[part] = np.rint(top[:, 1] * 100)
         margin[part] = np.rint((top[:, 1] - top[:, 0]) * 100)
+        if "likely_classes" in extra:
+            extra["likely_classes"][part] = classifier.likely_classes(probability).sum(axis=1)
+        if "applicable" in extra:
+            reflectance = reflectance_of(pixels, chosen, part)
+            extra["applicable"][part] = classifier.is_applicable(
+                reflectance, classifier.required_bands, threads=threads
+            )
 
     is_classified = observed >= min_months
     if wanted is not None:
@@ -119,6 +140,7 @@ def predict_block(
         margin=margin.reshape(shape),
         # cut before it is narrowed: 256 periods would wrap round to 0, and 255 is a map's nodata
         months_observed=np.minimum(observed, MOST_PERIODS).astype(np.uint8).reshape(shape),
+        **{name: layer.reshape(shape) for name, layer in extra.items()},
     )
 
 

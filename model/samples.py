@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, Integer
+from jaxtyping import Bool, Float32, Float64, Int64, Integer
 
 from model.errors import SampleError
 from model.features import BANDS, FeatureSet
@@ -16,7 +16,7 @@ from model.periods import calendar_positions
 LARGEST_VALUE = 4.0
 """No reflectance lies beyond: stored values end at 3.2767. More is a fill value or raw counts."""
 
-_OPTIONAL = ("place", "region", "year", "share")
+_OPTIONAL = ("place", "region", "year", "share", "is_settled")
 """Fields that samples may lack."""
 
 
@@ -43,10 +43,12 @@ class Samples:
     region: Int64[np.ndarray, "sample"] | None = None
     """What `leave one region out` leaves out; None where samples have no regions."""
     year: Int64[np.ndarray, "sample"] | None = None
-    """The year a sequence begins in; None where all are of one cube."""
+    """The year a sequence begins in; None where nobody says."""
     share: Float32[np.ndarray, "sample class"] | None = None
     """Soft labels: share of each class in a mixed plot, rows sum to 1; `label` is the largest.
     None where every sample is of one class."""
+    is_settled: Bool[np.ndarray, "sample"] | None = None
+    """Whether somebody has looked at the label and decided about it; None where nobody has."""
 
     def __post_init__(self) -> None:
         count = len(self.reflectance)
@@ -135,6 +137,7 @@ class Samples:
         region: Integer[np.ndarray, "sample"] | None = None,
         year: Integer[np.ndarray, "sample"] | None = None,
         share: Float32[np.ndarray, "sample class"] | None = None,
+        is_settled: Bool[np.ndarray, "sample"] | None = None,
     ) -> "Samples":
         """Build samples from class names.
 
@@ -162,6 +165,7 @@ class Samples:
             region=None if region is None else region.astype(np.int64),
             year=None if year is None else year.astype(np.int64),
             share=share,
+            is_settled=is_settled,
         )
 
     def __len__(self) -> int:

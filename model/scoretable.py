@@ -11,8 +11,10 @@ from model.split import SPLITS, Folds, Split
 MAJORITY = "majority class"
 
 STRICTEST: tuple[Split, ...] = ("region", "block", "knndm", "grouped", "year")
-"""Splits that choose a model, the strictest first; the random one never does. A year left out says
-nothing of other places where the same stands lie in several years, so it comes last."""
+"""Splits that choose a model, the strictest first; the random one never does. The order is by how
+much of the neighbourhood of what is held out may train: nothing of its region; nothing of its block;
+with `knndm`, what is as far away as samples are from the map, which may be near; with `grouped`, the
+stand next to it; with `year`, the same stand in another year."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +104,11 @@ class ScoreTable:
         raise KeyError(f"no folds of the {split} split")
 
     @property
+    def is_of_hull(self) -> bool:
+        """Whether `knndm` took the samples' hull for the map, as nobody said what will be mapped."""
+        return any(made.is_of_hull for made in self.folds)
+
+    @property
     def verdicts(self) -> tuple[str, ...]:
         """One sentence per simple model, under the strictest split that could be made."""
         split = strictest_split(self)
@@ -117,6 +124,7 @@ class ScoreTable:
             "network": self.network,
             "entries": [entry.to_dict() for entry in self.entries],
             "chosen_by": strictest_split(self),
+            "is_of_hull": self.is_of_hull,
             "best": choose(self),
             "verdicts": list(self.verdicts),
         }

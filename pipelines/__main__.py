@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--engine",
                 metavar="NAME",
-                help="auto, exact, fast or torch, in place of the recipe's map.engine",
+                help="auto, exact, fast, torch, cuda or cuda-fast; overrides map.engine",
             )
         _overridable(command)
 

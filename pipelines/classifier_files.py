@@ -16,6 +16,7 @@ from model.classifier import SpeciesClassifier
 from model.classifier_weights import weights_name
 from model.fitted import Fitted
 from pipelines.classifier_report import classifier_page
+from pipelines.label_names import LabelNames, write_label_names
 from pipelines.plan import Layout
 from pipelines.recipe import LearningRecipe
 
@@ -40,6 +41,7 @@ def write_beside(
 
         write_onnx(classifier, folder / ONNX)
         assets["onnx"] = ONNX
+    write_label_names(folder, LabelNames.of(recipe.reference))
     assets["report"] = PAGE
     replace_text(folder / PAGE, classifier_page(recipe.name, found, audit))
     facts = _facts(recipe, classifier, assets)

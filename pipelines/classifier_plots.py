@@ -17,9 +17,15 @@ _INK, _FAINT = "#222222", "#8a8a8a"
 _BAR, _LINE = "#9fbfd6", "#1f5f8b"
 _LONGEST_NAME = 24
 
+_LETTER = 0.065
+"""Inches that a letter of a tick's name is long."""
+
+_COLOUR_BAR = 1.5
+"""Inches that a colour bar is high at least, so that what stands beside it is not cut."""
+
 
 def confusion_plot(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
-    """Draw a confusion matrix, shaded by the share of each true class (rows)."""
+    """Draw a confusion matrix, shaded by the share of each class of the labels (rows)."""
     counts = np.asarray(confusion, dtype=float)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = min(2.5 + 0.45 * len(classes), 12.0)
@@ -40,8 +46,8 @@ def confusion_plot(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -
     names = [_short(name) for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("given")
-    axes.set_ylabel("true")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("class of the label")
     return _svg(figure)
 
 
@@ -80,7 +86,9 @@ def importance_plot(
 ) -> str:
     """Draw what macro-F1 loses when one band of one period is shuffled among the samples."""
     values = np.asarray(loss, dtype=float)  # (period, band)
-    figure, axes = _figure(2.2 + 0.38 * len(periods), 1.6 + 0.28 * len(bands))
+    names = max((len(period) for period in periods), default=0) * _LETTER
+    height = max(0.28 * len(bands), _COLOUR_BAR) + names + 0.6
+    figure, axes = _figure(2.2 + 0.38 * len(periods), height)
     limit = max(float(np.abs(values).max(initial=0)), 1e-6)
     image = axes.imshow(values.T, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     axes.set_xticks(range(len(periods)), list(periods), rotation=90)

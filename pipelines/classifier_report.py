@@ -11,7 +11,14 @@ from pipelines.classifier_plots import (
     months_plot,
     reliability_plot,
 )
-from pipelines.training_text import AUDIT_OFF, SPLITS
+from pipelines.periods_told import changes, joined
+from pipelines.training_text import (
+    AUDIT_OFF,
+    STRICTNESS,
+    notes_by_split,
+    scored_splits,
+    unscored_splits,
+)
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
@@ -75,38 +82,32 @@ def _classes(training: dict[str, Any]) -> list[str]:
 
 def _scores(training: dict[str, Any]) -> list[str]:
     rows = []
-    for entry in training["scores"]["entries"]:
-        found = entry["scores"]
+    scores = training["scores"]
+    for entry in scores["entries"]:
+        if not (found := entry["scores"]):
+            continue
         against = entry.get("against") or {}
         rows.append(
             [
                 _text(entry["split"]),
                 _text(entry["model"]),
                 str(entry["held_out"]),
-                _figure(found and found["accuracy"]),
-                _figure(found and found["macro_f1"]),
+                _figure(found["accuracy"]),
+                _figure(found["macro_f1"]),
                 _text(against.get("verdict", "")),
             ]
         )
-    tried = list(dict.fromkeys(entry["split"] for entry in training["scores"]["entries"]))
-    meanings = "".join(f"<li><b>{_text(split)}</b>: {_text(SPLITS[split])}</li>" for split in tried)
-    notes = [
-        f"<li><b>{_text(split)}</b>: {_text(note)}</li>"
-        for split, note in dict.fromkeys(
-            (entry["split"], note)
-            for entry in training["scores"]["entries"]
-            for note in entry["notes"]
-        )
-    ]
+    unscored = [(name, f"not scored: {why}") for name, why in unscored_splits(scores).items()]
     return [
         "<h2>Scores on held-out samples</h2>",
-        f"<ul>{meanings}</ul>",
+        _list([*scored_splits(scores).items(), *unscored]),
+        f"<p>{_text(STRICTNESS)}</p>",
         _table(
             ["held out", "model", "samples", "accuracy", "macro-F1", "against the network"],
             rows,
             numbers=(2, 3, 4),
         ),
-        f"<ul class=faint>{''.join(notes)}</ul>" if notes else "",
+        _list(notes_by_split(scores)),
         "<p class=faint>These are scores of the samples. None of them is the accuracy of the map: "
         "only a probability sample of the mapped area gives that (Olofsson et al. 2014).</p>",
     ]
@@ -226,30 +227,29 @@ def _importance(training: dict[str, Any]) -> list[str]:
         importance_plot(found["periods"], found["bands"], found["loss"]),
     ]
     if months := found.get("months"):
+        steps = [one["periods"] for one in months]
         rows = [
-            [str(len(one["periods"])), _figure(one["macro_f1"]), _text(", ".join(one["periods"]))]
-            for one in months
+            [str(len(one["periods"])), _figure(one["macro_f1"]), _text(change)]
+            for one, change in zip(months, changes(steps), strict=True)
         ]
         parts += [
             "<h2>How few periods are enough</h2>",
             "<p>Periods are hidden one after another from the models of the folds, the least useful "
-            f"first.{_enough(found.get('enough'))}</p>",
-            months_plot(
-                [len(one["periods"]) for one in months], [one["macro_f1"] for one in months]
-            ),
-            _table(["periods", "macro-F1", "which"], rows, numbers=(0, 1)),
+            f"first.{_enough(found.get('enough'), steps[0])}</p>",
+            months_plot([len(kept) for kept in steps], [one["macro_f1"] for one in months]),
+            _table(["periods", "macro-F1", "seen"], rows, numbers=(0, 1)),
         ]
     return parts
 
 
-def _enough(found: dict[str, Any] | None) -> str:
+def _enough(found: dict[str, Any] | None, every: Sequence[str]) -> str:
     """Say how few periods lose next to nothing."""
     if found is None:
         return ""
     count = len(found["periods"])
     return (
         f" {count} {'is' if count == 1 else 'are'} enough to stay within 0.01 of the macro-F1 of "
-        f"all: {_text(', '.join(found['periods']))}."
+        f"all: {_text(joined(found['periods'], every))}."
     )
 
 
@@ -301,6 +301,12 @@ def _table(
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f"<table><tr>{cells('th', header)}</tr>{body}</table>"
+
+
+def _list(told: Sequence[tuple[str, str]]) -> str:
+    """Return what is told of each split as a list; nothing where there is nothing."""
+    lines = (f"<li><b>{_text(split)}</b>: {_text(text)}</li>" for split, text in told)
+    return f"<ul>{''.join(lines)}</ul>" if told else ""
 
 
 def _text(value: object) -> str:

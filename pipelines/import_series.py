@@ -24,7 +24,7 @@ from cube.series.samples import SeriesSamples
 from model.classunits import groups_by_class
 from pipelines.import_place import RECIPE, SAMPLES, ImportPlace
 from pipelines.import_report import KIND, SCHEMA
-from pipelines.import_series_text import series_markdown, series_recipe
+from pipelines.import_series_text import allows_few_groups, series_markdown, series_recipe
 from pipelines.label_units import few_groups_notes
 from pipelines.progress import Reporter
 from pipelines.recipe import TrainingSection
@@ -87,6 +87,8 @@ def _report(files: Sequence[Path], aligned: AlignedSeries, made: SeriesSamples) 
     is_missing = np.isnan(aligned.value).all(axis=2)  # (series, time)
     years = Counter(aligned.year.tolist())
     groups = groups_by_class(labels, samples["group"].values)
+    by_class = dict(sorted(Counter(labels.tolist()).items()))
+    counts = {"by_class": by_class, "groups_by_class": groups}
     return {
         "kind": KIND,
         "schema": SCHEMA,
@@ -94,7 +96,7 @@ def _report(files: Sequence[Path], aligned: AlignedSeries, made: SeriesSamples) 
         "files": [{"name": file.name} for file in files],
         "samples": {
             "samples": len(series),
-            "by_class": dict(sorted(Counter(labels.tolist()).items())),
+            "by_class": by_class,
             "groups": _count(samples["group"].values),
             "groups_by_class": groups,
             "blocks": _count(samples["block"].values),
@@ -119,7 +121,11 @@ def _report(files: Sequence[Path], aligned: AlignedSeries, made: SeriesSamples) 
         "columns_not_imported": list(series.not_imported),
         "notes": [
             *(*series.notes, *made.notes),
-            *few_groups_notes(groups, TrainingSection().folds),
+            *few_groups_notes(
+                groups,
+                TrainingSection().folds,
+                is_allowed=allows_few_groups(counts, made.group_distance),
+            ),
         ],
     }
 

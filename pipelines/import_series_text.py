@@ -34,15 +34,10 @@ def series_recipe(report: Mapping[str, Any]) -> str:
 
 
 def _allowed(report: Mapping[str, Any]) -> list[str]:
-    """Return what lets classes train that only our own grouping by distance has made poor.
-
-    A class of too few series is refused when it trains: nothing here has made it poor.
-    """
+    """Return what lets classes train that only our own grouping by distance has made poor."""
     samples, folds = report["samples"], TrainingSection().folds
-    if report["group_distance"] is None:
-        return []
     few = classes_of_few(samples["groups_by_class"], folds)
-    if not few or min(samples["by_class"][name] for name in few) < folds:
+    if not few or not allows_few_groups(samples, report["group_distance"]):
         return []
     named = printable(", ".join(f"{name} {count}" for name, count in list(few.items())[:6]))
     return [
@@ -51,6 +46,17 @@ def _allowed(report: Mapping[str, Any]) -> list[str]:
         f"# than folds, and their scores say little: {named}",
         f'audit_allow = ["{FEW_GROUPS}"]',
     ]
+
+
+def allows_few_groups(samples: Mapping[str, Any], group_distance: float | None) -> bool:
+    """Say whether the recipe of an import lets classes of few groups train.
+
+    It does where each of them has as many series as there are folds, and grouping by distance made
+    their groups few. A class of too few series is refused: nothing here has made it poor.
+    """
+    folds = TrainingSection().folds
+    few = classes_of_few(samples["groups_by_class"], folds)
+    return group_distance is not None and all(samples["by_class"][name] >= folds for name in few)
 
 
 def series_lines(report: Mapping[str, Any]) -> list[str]:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from cube.decisions import read_decisions
 from cube.durable import replace_text
 from cube.errors import InputError
+from cube.relabel import are_decided_by
 from cube.samplestore import open_samples
 from model.doctor import (
     Diagnosis,
@@ -53,12 +55,16 @@ def examine_labels(
     """
     started = time.perf_counter()
     folder = recipe.outputs.folder
+    path = Layout(folder=folder).samples
+    if not path.exists():
+        raise InputError(
+            f"there are no samples at {str(path)!r} yet; run `canopycube sample` first"
+        )
     page = page or folder / PAGE_NAME
     if not page.absolute().parent.is_dir():
         raise InputError(f"--page {str(page)!r} lies in a folder that does not exist; make it")
     given = decisions or (recipe.reference.decisions if recipe.reference else None)
     before = read_decisions(given) if given else ()
-    path = Layout(folder=folder).samples
     stored, samples = open_samples(path), learning_samples(path)
     diagnosis = _judge(recipe, samples, models, reporter)
     verdicts = _judge_by_map(samples, seed=recipe.training.seed)
@@ -77,6 +83,7 @@ def examine_labels(
         "models": list(models),
         "page": str(page),
         "table": str(folder / TABLE_NAME),
+        "notes": _notes(stored, recipe),
         "seconds": round(time.perf_counter() - started, 2),
     }
 
@@ -87,6 +94,10 @@ def examined_lines(found: dict[str, Any]) -> list[str]:
         f"{found['suspects']:,} of {found['groups']:,} labels are doubtful "
         f"({found['undecided']:,} undecided); about {found['noise']:.0%} may be wrong"
     ]
+    if others := found["by_map_only"]:
+        lines.append(
+            f"the page lists {others:,} more, which only the map of series would remove"
+        )
     for one in found["most_doubtful"]:
         text = f"{one['group']}: {one['given']}, looks like {one['suggested']}"
         lines.append(f"  {one['score']:.2f}  {printable(text)}")
@@ -100,7 +111,15 @@ def examined_lines(found: dict[str, Any]) -> list[str]:
         f"all scores: {found['table']}",
         "a doubt is a question, no proof: classes that look alike are doubted too",
     ]
-    return lines
+    return lines + [f"note: {note}" for note in found["notes"]]
+
+
+def _notes(stored: xr.Dataset, recipe: LearningRecipe) -> list[str]:
+    """Say whether the samples that were judged know the decisions that the recipe names."""
+    decisions = recipe.reference.decisions if recipe.reference else None
+    if are_decided_by(stored, decisions):
+        return []
+    return ["decisions changed since sampling; run `canopycube sample`, then look again"]
 
 
 def _judge(

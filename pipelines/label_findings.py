@@ -61,7 +61,7 @@ class LabelFindings:
                 [
                     *(guarded(name) for name in (case.group, case.given, case.suggested)),
                     _figure(case.score),
-                    str(bool(self.diagnosis.is_suspect[unit])).lower(),
+                    str(bool(self._is_doubted[unit])).lower(),
                     case.samples,
                     _figure(case.agreement),
                     _figure(conditional),
@@ -83,7 +83,7 @@ class LabelFindings:
         chosen = np.flatnonzero(self._is_listed)
         shown = chosen[:MOST_CASES]
         layers, values = self._layers()
-        trusted = ~np.isin(self._unit_of_sample, np.flatnonzero(self.diagnosis.is_suspect))
+        trusted = ~np.isin(self._unit_of_sample, np.flatnonzero(self._is_doubted))
         members = [trusted & (self.samples.label == index) for index in range(len(classes))]
         return LabelPage(
             title=f"{name}: labels to look at",
@@ -103,22 +103,24 @@ class LabelFindings:
             decisions=self.before,
             joined=joined_by_decisions(self.stored),
             left_out=len(chosen) - len(shown),
+            by_map=int((~self.diagnosis.is_suspect[shown]).sum()),
         )
 
     def summary(self) -> dict[str, Any]:
         """Return counts and the most doubtful groups as what JSON can hold."""
         found = self.diagnosis
-        suspects = [self._case(int(unit)) for unit in np.flatnonzero(found.is_suspect)]
+        suspects = [self._case(int(unit)) for unit in np.flatnonzero(self._is_doubted)]
         decided = [one for one in suspects if (one.group, one.given) in self._decided]
         return {
             "groups": len(found),
             "samples": len(self.samples),
             "suspects": len(suspects),
             "undecided": len(suspects) - len(decided),
+            "by_map_only": int((self._is_listed & ~found.is_suspect).sum()),
             "noise": round(found.noise, 4),
             "unjudged": found.unjudged,
             "suspects_by_class": {
-                name: int((found.is_suspect & (found.given == index)).sum())
+                name: int((self._is_doubted & (found.given == index)).sum())
                 for index, name in enumerate(self.samples.classes)
             },
             "map": {
@@ -139,7 +141,20 @@ class LabelFindings:
     @cached_property
     def _decided(self) -> dict[tuple[str, str], str]:
         """What was decided of whole groups, by group and the class they have now."""
-        return {(one.group, one.given): one.action for one in self.before if not one.sample}
+        whole = [one for one in self.before if not one.sample]
+        fixed = {(one.group, one.label): "fix" for one in whole if one.action == "fix"}
+        return fixed | {(one.group, one.given): one.action for one in whole}
+
+    @cached_property
+    def _is_doubted(self) -> Bool[np.ndarray, "unit"]:
+        """Suspects, but those whose label somebody has accepted or fixed before samples were taken."""
+        if self.samples.is_settled is None:
+            return self.diagnosis.is_suspect
+        is_open = np.zeros(len(self.diagnosis), dtype=bool)
+        judged = self._unit_of_sample >= 0
+        is_open[self._unit_of_sample[judged & ~self.samples.is_settled]] = True
+        doubted: np.ndarray = self.diagnosis.is_suspect & is_open
+        return doubted
 
     @cached_property
     def _unit_of_sample(self) -> Int64[np.ndarray, "sample"]:

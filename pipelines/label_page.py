@@ -89,6 +89,8 @@ class LabelPage:
     """Group and class of fixed samples that joined others of their group: `joined_by_decisions`."""
     left_out: int = 0
     """Suspects that are not on the page."""
+    by_map: int = 0
+    """Cases that models do not doubt enough, and the self-organising map would remove."""
 
 
 def write_html(page: LabelPage) -> str:
@@ -153,6 +155,7 @@ def _content(page: LabelPage) -> dict[str, Any]:
         "earlier": earlier,
         "columns": list(COLUMNS),
         "left_out": page.left_out,
+        "by_map": page.by_map,
     }
 
 

@@ -10,14 +10,24 @@ FEW_GROUPS = "few-groups"
 """Code of the audit's finding, which `training.audit_allow` may name."""
 
 
-def few_groups_notes(groups: Mapping[str, int], folds: int) -> list[str]:
-    """Return what is to be told of classes with fewer groups than folds; empty if there are none."""
+def few_groups_notes(
+    groups: Mapping[str, int], folds: int, *, is_allowed: bool = False
+) -> list[str]:
+    """Return what is to be told of classes with fewer groups than folds; empty if there are none.
+
+    `is_allowed` says that the recipe trains in spite of it.
+    """
     few = classes_of_few(groups, folds)
     if not few:
         return []
+    todo = _what_to_do(few)
+    if is_allowed:
+        todo = (
+            f"that is of grouping by distance, so the recipe allows it (audit_allow = "
+            f"['{FEW_GROUPS}']); their scores say little"
+        )
     return [
-        f"classes have fewer groups than the {folds} folds that score them: {_some(few)}; "
-        f"{_what_to_do(few)}"
+        f"classes have fewer groups than the {folds} folds that score them: {_some(few)}; {todo}"
     ]
 
 

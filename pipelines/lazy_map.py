@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,34 @@ import xarray as xr
 from jaxtyping import Bool, UInt8
 
 from cube.errors import InputError
-from cube.mapstore import LAYERS, QUALITY_NODATA, QUALITY_SCALE, MapClass, flag_attributes
+from cube.mapstore import (
+    EXTRA_LAYERS,
+    LAYERS,
+    QUALITY_NODATA,
+    QUALITY_SCALE,
+    MapClass,
+    flag_attributes,
+)
 from model.classifier import SpeciesClassifier
 from model.classifier_file import JSON_NAME
 from model.predict import predict_block
 
-LAYER_NAMES = ("species", *LAYERS)
-"""Layers of a map in the order in which a classified block stacks them."""
-
 
 def classify(
-    cube: xr.Dataset, classifier: str | Path, *, min_months: int = 1, engine: str = "auto"
+    cube: xr.Dataset,
+    classifier: str | Path,
+    *,
+    min_months: int = 1,
+    engine: str = "auto",
+    layers: Sequence[str] = (),
 ) -> xr.Dataset:
     """Classify a cube lazily: slice the result, look at it, and only that is computed.
 
     `cube` comes from `open_cube` (or a part of it in y and x); `classifier` is the folder of a
     trained classifier. Returns (y, x) variables: `species` uint8 (0 where fewer than `min_months`
     periods are clear, else the number of the class), `confidence` and `margin` float32 0..1, NaN
-    where unclassified, and `months_observed` float32. `species.attrs` has CF flag meanings.
+    where unclassified, and `months_observed` float32, as are `layers` of `cube.mapstore.EXTRA_LAYERS`
+    if asked for. `species.attrs` has CF flag meanings.
 
     Raises `InputError` if the cube lacks the dims, `ClassifierError` if the classifier cannot be
     read or does not fit the cube's bands and periods.
@@ -46,7 +56,8 @@ def classify(
         raise InputError("the cube has no coordinate 'period'; open it with `open_cube`")
     loaded.check_cube(bands, [str(period) for period in reflectance["period"].values])
     pixels = reflectance.chunk({"time": -1, "band": -1}).data
-    layers = da.map_blocks(
+    names = layer_names(layers)
+    stacked = da.map_blocks(
         classify_block,
         pixels,
         folder=folder,
@@ -54,9 +65,10 @@ def classify(
         bands=bands,
         min_months=min_months,
         engine=engine,
+        layers=names,
         drop_axis=(0, 1),
         new_axis=0,
-        chunks=((len(LAYER_NAMES),), *pixels.chunks[2:]),
+        chunks=((len(names),), *pixels.chunks[2:]),
         dtype=np.uint8,
         meta=np.empty((0, 0, 0), np.uint8),
     )  # (layer, y, x)
@@ -66,8 +78,8 @@ def classify(
         if set(coordinate.dims) <= {"y", "x"}
     }
     found = xr.Dataset(coords=coordinates)
-    for index, name in enumerate(LAYER_NAMES):
-        layer = xr.DataArray(layers[index], dims=("y", "x"), coords=coordinates)
+    for index, name in enumerate(names):
+        layer = xr.DataArray(stacked[index], dims=("y", "x"), coords=coordinates)
         found[name] = layer if name == "species" else _physical(layer, name)
         found[name].attrs["grid_mapping"] = reflectance.encoding.get(
             "grid_mapping", reflectance.attrs.get("grid_mapping", "spatial_ref")
@@ -75,6 +87,11 @@ def classify(
     found["species"].attrs["long_name"] = "species or land-cover class"
     found["species"].attrs |= flag_attributes(legend_of(loaded))
     return found
+
+
+def layer_names(extra: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the layers of a map in the order in which a classified block stacks them."""
+    return ("species", *LAYERS, *(name for name in EXTRA_LAYERS if name in extra))
 
 
 def legend_of(
@@ -89,9 +106,9 @@ def legend_of(
 
 
 def _physical(layer: xr.DataArray, name: str) -> xr.DataArray:
-    scale = np.float32(1 if name == "months_observed" else QUALITY_SCALE)
+    scale = np.float32(QUALITY_SCALE if name in ("confidence", "margin") else 1)
     physical: xr.DataArray = xr.where(layer == QUALITY_NODATA, np.float32(np.nan), layer * scale)
-    physical.attrs |= LAYERS[name]
+    physical.attrs |= (LAYERS | EXTRA_LAYERS)[name]
     return physical
 
 
@@ -103,12 +120,14 @@ def classify_block(
     bands: tuple[str, ...],
     min_months: int,
     engine: str = "auto",
+    layers: Sequence[str] = (),
     wanted: Bool[np.ndarray, "y x"] | None = None,
 ) -> UInt8[np.ndarray, "layer y x"]:
-    """Classify one tile; the layers are `LAYER_NAMES`, as a map stores them.
+    """Classify one tile; the layers are `layer_names`, as a map stores them.
 
     Pixels that are not `wanted` (by default all are) are nodata in every layer.
     """
+    names = layer_names(layers)
     prediction = predict_block(
         load_once(folder, stamp),
         block,
@@ -116,18 +135,12 @@ def classify_block(
         min_months=min_months,
         engine=engine,
         wanted=wanted,
+        layers=tuple(name for name in names if name in EXTRA_LAYERS),
     )
-    layers = np.stack(
-        [
-            prediction.class_value,
-            prediction.confidence,
-            prediction.margin,
-            prediction.months_observed,
-        ]
-    )
+    stacked = np.stack([prediction.class_value, *(getattr(prediction, name) for name in names[1:])])
     if wanted is not None:
-        layers[1:, ~wanted] = QUALITY_NODATA
-    return layers
+        stacked[1:, ~wanted] = QUALITY_NODATA
+    return stacked
 
 
 @functools.lru_cache(maxsize=4)
@@ -153,6 +166,8 @@ def classifier_stamp(folder: Path) -> str:
     return sha.hexdigest()[:16]
 
 
-def stored_layers(block: UInt8[np.ndarray, "layer y x"]) -> dict[str, Any]:
-    """Return a classified block as the layers of a map store."""
-    return dict(zip(LAYER_NAMES, block, strict=True))
+def stored_layers(
+    block: UInt8[np.ndarray, "layer y x"], extra: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a classified block, with its `extra` layers, as the layers of a map store."""
+    return dict(zip(layer_names(extra), block, strict=True))

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float64, Int64
 
+from cube.relabel import SETTLED
 from cube.samplestore import open_samples
 from cube.series.places import local_metres
 from model.samples import Samples
@@ -23,8 +24,8 @@ def samples_of(stored: xr.Dataset) -> Samples:
     """Return stored samples as the model takes them: arrays, no names of dimensions.
 
     Places are metres: those of the cube's CRS, else of an equidistant projection round the middle
-    of the longitudes and latitudes; NaN where a sample has none. Regions, years (where there are
-    several) and shares are there if they are stored. Missing values stay NaN.
+    of the longitudes and latitudes; NaN where a sample has none. Regions, years and
+    shares are there if they are stored. Missing values stay NaN.
 
     Raises `SampleError` for samples that no model can learn from.
     """
@@ -43,6 +44,7 @@ def samples_of(stored: xr.Dataset) -> Samples:
         region=_numbered(stored, "region") if "region" in stored else None,
         year=_years(stored),
         share=share,
+        is_settled=stored[SETTLED].values.astype(bool) if SETTLED in stored else None,
     )
 
 
@@ -51,11 +53,8 @@ def _numbered(stored: xr.Dataset, name: str) -> Int64[np.ndarray, " sample"]:
 
 
 def _years(stored: xr.Dataset) -> Int64[np.ndarray, " sample"] | None:
-    """Return the year of each sample, None where all are of one."""
-    if "year" not in stored:
-        return None
-    year = stored["year"].values.astype(np.int64)
-    return year if np.unique(year).size > 1 else None
+    """Return the year of each sample; None where they have none."""
+    return stored["year"].values.astype(np.int64) if "year" in stored else None
 
 
 def _places(stored: xr.Dataset) -> Float64[np.ndarray, "sample 2"] | None:

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cube.ledger import Ledger, digest, fingerprint
 from cube.mapstore import create_map, map_classes, map_engine, note_engine, read_map_region
 from cube.spec import Region
 from cube.store import read_region, read_spec
+from model.classifier import SpeciesClassifier
 from model.engines import choose_engine
 from pipelines.build_cube import cube_digest
 from pipelines.cluster import run_tasks
@@ -39,6 +40,7 @@ def plan_map(
     clip: Geometry | None = None,
     colours: Mapping[str, str] | None = None,
     engine: str = "auto",
+    layers: Sequence[str] = (),
 ) -> MapJob:
     """Settle what a map is made from, before anything is written.
 
@@ -46,7 +48,8 @@ def plan_map(
     class name. Of `engine` the one that it stands for here is part of the map's fingerprint: a map
     made by another one is made again, for `exact` and `torch` may differ in a rounded per cent and
     in ties.
-    Raises `InputError` if there is no cube or classifier, `ClassifierError` if they do not fit.
+    Raises `InputError` if there is no cube or classifier, or if one of the `layers` is asked for
+    that the classifier does not give, `ClassifierError` if they do not fit.
     """
     if not classifier.exists():
         raise InputError(
@@ -56,6 +59,7 @@ def plan_map(
     stamp = classifier_stamp(classifier)
     loaded = load_once(classifier, stamp)
     loaded.check_cube(spec.bands, [str(period) for period in spec.periods])
+    _refuse_missing(loaded, layers)
     classes = legend_of(loaded, colours)
     polygon = None if clip is None else shapely.to_wkb(clip.to_crs(spec.crs).geom)
     chosen = choose_engine(loaded, engine)
@@ -69,6 +73,7 @@ def plan_map(
             "min_months": min_months,
             "clip": None if polygon is None else polygon.hex(),
             "engine": chosen.name,
+            "layers": sorted(layers),
         }
     )
     return MapJob(
@@ -85,7 +90,21 @@ def plan_map(
         clip=polygon,
         engine=chosen.name,
         engine_reason=chosen.reason,
+        layers=tuple(layers),
     )
+
+
+def _refuse_missing(classifier: SpeciesClassifier, layers: Sequence[str]) -> None:
+    """Refuse layers that the classifier was saved without."""
+    has = {
+        "likely_classes": classifier.conformal is not None,
+        "applicable": classifier.applicability is not None,
+    }
+    if missing := [name for name in layers if not has[name]]:
+        raise InputError(
+            f"map.layers asks for {missing[0]!r}, which the classifier was saved without; train it "
+            "again, or leave that out"
+        )
 
 
 def map_species(job: MapJob, client: Client, reporter: Reporter) -> dict[str, Any]:
@@ -109,6 +128,7 @@ def map_species(job: MapJob, client: Client, reporter: Reporter) -> dict[str, An
             chunk=job.spec.chunk,
             zarr_format=job.spec.zarr_format,
             title=job.title,
+            layers=job.layers,
         )
     ledger.prepare()
     regions = {(region.row, region.column): region for region in job.spec.regions()}

@@ -1,5 +1,6 @@
 """A tile of a cube in, the same tile of a map out: read, classified, written, recorded."""
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from cube.spec import CubeSpec, Region, tile_region
 from cube.store import read_region
 from model.engines import choose_engine
 from pipelines.cluster import place_under_way
-from pipelines.lazy_map import LAYER_NAMES, classify_block, load_once, stored_layers
+from pipelines.lazy_map import classify_block, layer_names, load_once, stored_layers
 
 BUILD_ANEW = "Its record is removed: running again builds it anew"
 
@@ -52,6 +53,8 @@ class MapJob:
     """What computes probabilities, by name; a worker where it fails its test takes another."""
     engine_reason: str
     """Why it was chosen."""
+    layers: tuple[str, ...] = ()
+    """What the map has of `cube.mapstore.EXTRA_LAYERS`."""
 
 
 def lazily_written(job: MapJob) -> da.Array:
@@ -79,14 +82,15 @@ def map_tile(*, job: MapJob, block_id: tuple[int, int]) -> Bool[np.ndarray, "1 1
         region = tile_region(job.spec.shape[2:], job.spec.tile, *block_id)
         wanted = wanted_pixels(job, region)
         if wanted is not None and not wanted.any():
-            layers = _nothing(region)
+            layers = _nothing(job, region)
+        elif cores is None:
+            layers = _classified(read_region(job.cube, region), job, region, wanted)
         else:
-            block = read_region(job.cube, region)
-            if cores is None:
-                layers = _classified(block, job, region, wanted)
-            else:
+            times, bands, _, _ = job.spec.shape
+            shape = (times, bands, region.height, region.width)
+            with cores.room(2 * math.prod(shape)) as memory:
+                block = read_region(job.cube, region, out=memory.view(np.int16).reshape(shape))
                 layers = cores.compute(_classified, block, job, region, wanted)
-            del block  # not needed while the tile waits for the disk
         _write(layers, job, region, seconds=time.perf_counter() - started)
     return np.ones((1, 1), bool)
 
@@ -106,6 +110,7 @@ def _classified(
         bands=job.spec.bands,
         min_months=job.min_months,
         engine=job.engine,
+        layers=job.layers,
         wanted=wanted,
     )
 
@@ -115,7 +120,7 @@ def _write(
 ) -> None:
     ledger = Ledger(store=job.path, inputs=job.inputs)
     ledger.forget_others(region)
-    write_map_region(job.path, region, stored_layers(layers))
+    write_map_region(job.path, region, stored_layers(layers, job.layers))
     record: dict[str, Any] = {
         "digest": digest(layers),
         "classified": int((layers[0] != UNCLASSIFIED).sum()),
@@ -125,9 +130,9 @@ def _write(
     ledger.record(region, record)
 
 
-def _nothing(region: Region) -> UInt8[np.ndarray, "layer y x"]:
+def _nothing(job: MapJob, region: Region) -> UInt8[np.ndarray, "layer y x"]:
     """Return the layers of a tile without a classified pixel."""
-    size = (len(LAYER_NAMES), region.height, region.width)
+    size = (len(layer_names(job.layers)), region.height, region.width)
     layers = np.full(size, QUALITY_NODATA, np.uint8)
     layers[0] = UNCLASSIFIED
     return layers

@@ -1,5 +1,6 @@
 """The size of a tile and of its looks in, the bytes a worker needs at most out."""
 
+import math
 import resource
 import sys
 from dataclasses import dataclass
@@ -123,10 +124,11 @@ def computed_memory(spec: CubeSpec, *, at_once: int, is_finished: bool) -> Memor
 def map_memory(spec: CubeSpec, *, computing: int) -> Memory:
     """Return the most memory of a tile that is mapped while as many as `computing` compute.
 
-    A tile: the larger of 3 x block while it is read (as the file has it, decoded, in place) and
-    block + 34 x pixels while it is classified and written, with
+    A tile: block + the larger of what reading takes beside it and of 34 x pixels while it is
+    classified and written, with
 
     - block = pixels x periods x bands x 2: int16 reflectance;
+    - reading: 2 x chunk, as stored and as decoded; 2 x block where Zarr decodes what is no shard;
     - 34 bytes a pixel: how often it is clear, whether and where it is classified, its four layers
       as made, stacked and compressed.
 
@@ -135,7 +137,8 @@ def map_memory(spec: CubeSpec, *, computing: int) -> Memory:
     times, bands, _, _ = spec.shape
     pixels = _tile_pixels(spec)
     block = pixels * times * bands * 2
-    return Memory(tile=max(3 * block, block + 34 * pixels), process=COMPUTING_BYTES * computing)
+    reading = 2 * 2 * math.prod(spec.chunks) if spec.sharded else 2 * block
+    return Memory(tile=block + max(reading, 34 * pixels), process=COMPUTING_BYTES * computing)
 
 
 def pixel_bytes(bands: int) -> int:

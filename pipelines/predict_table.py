@@ -4,7 +4,7 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,16 @@ from model.assess import Scores
 from model.classifier import SpeciesClassifier
 from model.errors import ClassifierError
 from pipelines.import_table import find_tables
+from pipelines.label_names import LabelNames, read_label_names
 from pipelines.printable import printable
 from pipelines.progress import Reporter
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 _FIRST = ("id", "class", "confidence", "margin", "months_observed")
 _ROWS = 65_536
+_MOST_UNKNOWN = 0.1
+"""Share of labelled series whose label may be unknown if the others are to be scored."""
+_TOLD = 3
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
@@ -53,7 +57,8 @@ def predict_table(
     where the classifier knows them, and `probability <class>` of each class. A series without a
     single such step has an empty class, no probabilities, and is not applicable. `is_placed` puts
     dates into the classifier's periods, else series must have its steps. With labels the report
-    has scores, over series whose label is one of the classifier's classes.
+    has scores, over series whose label is one of the classifier's classes or of the labels that
+    its recipe made classes of; none where over a tenth of the labels are neither.
 
     `target` ends in .csv, .csv.gz or .parquet and appears whole or not at all. Raises `InputError`
     for tables that cannot be read, `ClassifierError` for other bands or a damaged classifier,
@@ -88,7 +93,7 @@ def predict_table(
         if is_told.any()
         else None,
         "applicable": None if is_inside is None else int(is_inside.sum()),
-        "scores": _scores(loaded, aligned, probability),
+        "scores": _scores(loaded, read_label_names(classifier), aligned, probability),
         "dropped": aligned.dropped,
         "notes": list(series.notes),
         "seconds": round(time.perf_counter() - started, 2),
@@ -106,21 +111,40 @@ def prediction_lines(report: dict[str, Any]) -> list[str]:
             f"          {inside:,} of them like the training samples (is_applicable); beyond, "
             "scores say nothing"
         )
-    scores = report["scores"]
-    if scores and scores["series"]:
-        lines.append(
-            f"scores    accuracy {scores['accuracy']:.3f}, macro-F1 {scores['macro_f1']:.3f} over "
-            f"{scores['series']:,} labelled series (right only if none of them trained)"
-        )
-    elif scores:
-        lines.append("scores    none: no label of the tables is a class of the classifier")
-    if scores:
-        lines += [
-            f"          {count:,} labelled {printable(name)!r}, which is no class of the classifier"
-            for name, count in scores["unknown_labels"].items()
-        ]
+    lines += _score_lines(report["scores"])
     lines += [f"left out  {count:,} {reason}" for reason, count in report["dropped"].items()]
     return lines + [f"note      {printable(note)}" for note in report["notes"]]
+
+
+def _score_lines(scores: dict[str, Any] | None) -> list[str]:
+    """Return the scores, or why there are none, and which labels they are not of."""
+    if not scores:
+        return []
+    unknown, left_out = scores["unknown_labels"], scores["left_out_labels"]
+    if "accuracy" not in scores:
+        others = unknown or left_out
+        which = "no class of the classifier" if unknown else "of classes left out of training"
+        return [
+            f"scores    none: {sum(others.values()):,} of {scores['labelled']:,} labelled series are "
+            f"{which}: {_some(others)}"
+        ]
+    lines = [
+        f"scores    accuracy {scores['accuracy']:.3f}, macro-F1 {scores['macro_f1']:.3f} over "
+        f"{scores['series']:,} labelled series (right only if none of them trained)"
+    ]
+    if unknown:
+        lines.append(f"          without {_some(unknown)}: no class of the classifier")
+    if left_out:
+        lines.append(f"          without {_some(left_out)}: left out of training")
+    return lines
+
+
+def _some(counts: Mapping[str, int]) -> str:
+    """Name the most frequent labels."""
+    ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    named = ", ".join(f"{printable(name)!r} {count:,}" for name, count in ranked[:_TOLD])
+    more = f" and {len(ranked) - _TOLD} more" if len(ranked) > _TOLD else ""
+    return named + more
 
 
 def check_target(target: Path) -> None:
@@ -232,22 +256,37 @@ def _likely(
 
 def _scores(
     classifier: SpeciesClassifier,
+    names: LabelNames,
     aligned: AlignedSeries,
     probability: Float32[np.ndarray, "series class"],
 ) -> dict[str, Any] | None:
+    """Score series by their labels, named as training named them.
+
+    Where more than a few labels are unknown there are no scores: those of the few classes that
+    happen to be called alike would say nothing.
+    """
     label = aligned.observations.label
-    if label is None:
+    if label is None or not (labelled := int((label != "").sum())):
         return None
-    number = {name: at for at, name in enumerate(classifier.classes)}
-    true = np.array([number.get(name, -1) for name in label.tolist()], np.int64)
+    number = {name: at for at, name in enumerate(classifier.classes)} | {"": -1}
+    true = np.array(
+        [number[names.class_of(name, classifier.classes)] for name in label.tolist()], np.int64
+    )
     used = (true >= 0) & np.isfinite(probability[:, 0])
-    unknown = Counter(name for name in label.tolist() if name and name not in number)
-    if not used.any():
-        return {"series": 0, "unknown_labels": dict(unknown)} if unknown else None
+    others = Counter(name for name in label[true < 0].tolist() if name)
+    unknown = {name: count for name, count in others.items() if not names.leaves_out(name)}
+    found: dict[str, Any] = {
+        "series": int(used.sum()),
+        "labelled": labelled,
+        "unknown_labels": unknown,
+        "left_out_labels": {name: n for name, n in others.items() if name not in unknown},
+    }
+    if not used.any() or sum(unknown.values()) > _MOST_UNKNOWN * labelled:
+        return found
     scores = Scores.from_labels(
         true[used], probability[used].argmax(axis=1).astype(np.int64), classifier.classes
     )
-    return {"series": int(used.sum()), "unknown_labels": dict(unknown), **scores.to_dict()}
+    return found | scores.to_dict()
 
 
 def _guarded(table: pa.Table) -> pa.Table:

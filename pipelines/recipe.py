@@ -3,10 +3,12 @@
 import difflib
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from cube.errors import InputError
 from pipelines.recipe_cube import (
@@ -202,15 +204,50 @@ def _first_error(error: ValidationError, recipe: type[Section]) -> str:
         known = ", ".join(map(repr, SOURCES))
         message = f"kind = {first['ctx']['tag']!r} is not known; expected one of {known}"
     elif first["type"] != "value_error":
-        expected = message.removeprefix("Input should be ").replace("a valid tuple", "a list")
-        message = f"found {first['input']!r:.80}; expected {expected}"
-    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        alike = [finding for finding in findings if _key(finding["loc"]) == key]
+        message = f"found {first['input']!r:.80}; expected {_expected(alike)}"
+    # a value that may be of several kinds has a finding for each
+    others = len({_key(finding["loc"]) for finding in findings} - {key})
+    more = f" (and {others} more)" if others else ""
     return f"{key}: {message}{more}" if key else f"{message}{more}"
+
+
+_KINDS = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a table of keys and values",
+}
+"""What is expected of a value, by pydantic's type of finding."""
+
+
+def _expected(findings: Sequence[ErrorDetails]) -> str:
+    """Return what may stand where these findings are: any of what each of them expects."""
+    told = [
+        _KINDS.get(finding["type"], finding["msg"].removeprefix("Input should be "))
+        for finding in findings
+    ]
+    expected = ", ".join(part.replace(" or ", ", ") for part in told[:-1])
+    expected = f"{expected}, {told[-1]}" if expected else told[-1]
+    names = re.findall(r"'([^']*)'", expected)
+    close = difflib.get_close_matches(str(findings[0]["input"]), names, n=1)
+    return f"{expected}; did you mean {close[0]!r}?" if close else expected
+
+
+_OF_A_UNION = re.compile(
+    r"literal\[.*\]|constrained-.*|function-.*|nullable\[.*\]|(?:int|float|bool|str)"
+)
+"""Steps that pydantic adds for each kind that a value may be of."""
 
 
 def _key(location: tuple[int | str, ...]) -> str:
     """Return a place in the recipe as its reader sees it, without pydantic's own steps."""
-    return ".".join(str(step) for step in location if step not in (*SOURCES, "[key]"))
+    steps = [str(step) for step in location if step not in (*SOURCES, "[key]")]
+    return ".".join(step for step in steps if not _OF_A_UNION.fullmatch(step))
 
 
 def _suggestion(key: str, kind: str, recipe: type[Section]) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from model.config import RANGES, Architecture, ClassWeights, Pooling, Schedule
+from model.features import FeatureSet
 from pipelines.recipe_values import AnyPath, BlockSize, ExistingPath, Flag, Number, Section, Whole
 
 
@@ -23,9 +24,11 @@ BaselineName = Literal["lda", "logistic regression", "random forest", "gradient 
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 """Simple models by name."""
 
-Engine = Literal["auto", "exact", "fast", "torch"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
+Engine = Literal["auto", "exact", "fast", "torch", "cuda", "cuda-fast"]
 """Ways to compute a map, by name (`predict_block`)."""
+
+ExtraLayer = Literal["likely_classes", "applicable"]
+"""Layers that a map has if asked for."""
 
 _OF_SAMPLES = ("samples", "classes", "drop", "colours", "legend", "decisions")
 """Keys of `[reference]` that go with samples; the others say how a file is read."""
@@ -129,6 +132,15 @@ def _in_range(name: str) -> Any:
     return Field(default=None, ge=lowest, le=highest)
 
 
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return features as they are written; raise `ValueError` for one that does not exist."""
+    FeatureSet(names=names)
+    return names
+
+
+Features = Annotated[tuple[str, ...], AfterValidator(_known)]
+
+
 class TrainingSection(Section):
     """How the classifier learns; any key overrides the preset."""
 
@@ -141,7 +153,7 @@ class TrainingSection(Section):
     """Simple models that are scored beside the network."""
     architecture: Architecture | None = None
     """Kind of network."""
-    features: tuple[str, ...] | None = None
+    features: Features | None = None
     """Bands and indices the network sees."""
     hidden: Whole | None = _in_range("hidden")
     """Width of the network."""
@@ -209,7 +221,7 @@ class TrainingSection(Section):
     folds: Whole = Field(default=5, ge=2, le=20)
     """Parts into which each split divides the samples."""
     folds_used: Whole = Field(default=1, ge=1)
-    """How many of the folds the network is scored on; under the strictest split on all."""
+    """How many of the folds models are scored on; under the strictest split on all."""
     splits: tuple[Literal["region", "year", "knndm"], ...] = ()
     """More splits beside random, grouped and block ones."""
     buffer: Number = Field(default=0.0, ge=0)
@@ -243,6 +255,15 @@ class MapSection(Section):
     """Leave pixels outside the polygons of `area.file` unclassified."""
     engine: Engine = "auto"
     """How probabilities are computed: exact to 5e-5, fast to 1e-2, by torch, or what `auto` picks."""
+    layers: tuple[ExtraLayer, ...] = ()
+    """More of each pixel: the number of classes that cannot be ruled out, and whether it is like
+    the training samples, which takes longer than all the rest."""
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> "MapSection":
+        if len(set(self.layers)) != len(self.layers):
+            raise ValueError(f"layers repeat: {list(self.layers)}")
+        return self
 
 
 class OutputsSection(Section):

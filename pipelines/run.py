@@ -181,6 +181,7 @@ class Run(Learning[Recipe]):
             clip=area_of(self.recipe) if clip else None,
             colours=self.recipe.reference.colours if self.recipe.reference else None,
             engine=self.recipe.map.engine,
+            layers=self.recipe.map.layers,
         )
         self._begin("map", job.inputs)
         found = map_species(job, self.client, self.reporter)

@@ -48,7 +48,8 @@ def add_series_options(parser: argparse.ArgumentParser, *, is_prediction: bool =
     series.add_argument(
         "--step",
         metavar="STEP",
-        help="common calendar: month, half-month, season or a number of days",
+        help="common calendar: month, half-month, season or a number of days"
+        + (", or calendar: that of the classifier" if is_prediction else ""),
     )
     series.add_argument(
         "--nodata",
@@ -139,8 +140,9 @@ def _step(text: str | None, *, has_classifier: bool) -> "Step | None":
         return _STEPS[text]
     if text.isascii() and text.isdigit():
         return int(text)
+    others = f", or {CALENDAR}: that of the classifier" if has_classifier else ""
     raise InputError(
-        f"--step {text!r} is no step; expected month, half-month, season or a number of days"
+        f"--step {text!r} is no step; expected month, half-month, season or a number of days{others}"
     )
 
 

@@ -12,6 +12,14 @@ SPLITS = {
 }
 """The ways samples are held out, and how each is to be read."""
 
+STRICTNESS = (
+    "The strictest split decides, in the order region, block, knndm, grouped, year: how much of the "
+    "neighbourhood of what is held out may train. With region and block it is nothing of the same "
+    "region or block, with knndm what lies as far away as samples are from the map, with grouped "
+    "the stand next to it, with year the same stand in another year. Random decides nothing."
+)
+"""Which split decides and why: the order of `model.scoretable.STRICTEST`."""
+
 AUDIT_OFF = 'switched off (training.audit = "off"): nobody looked for faults of the samples'
 """What is told where there was no audit."""
 
@@ -49,7 +57,7 @@ def training_lines(training: dict[str, Any]) -> list[str]:
 def score_lines(scores: dict[str, Any]) -> list[str]:
     """Return one line per split: accuracy and macro-F1 of the network beside the simple models."""
     lines = []
-    for split, meaning in SPLITS.items():
+    for split, meaning in split_meanings(scores).items():
         entries = [entry for entry in scores["entries"] if entry["split"] == split]
         told = [
             f"{entry['model']} {entry['scores']['accuracy']:.3f} / {entry['scores']['macro_f1']:.3f}"
@@ -59,9 +67,53 @@ def score_lines(scores: dict[str, Any]) -> list[str]:
         if not entries:
             continue  # not asked for
         if not told:
-            told = [entries[0]["notes"][0] if entries[0]["notes"] else "not scored"]
-        lines.append(f"{split:8}{'; '.join(told)}   ({meaning})")
+            lines.append(f"{split:8}not scored: {_reason(entries[0])}   ({meaning})")
+            continue
+        lines.append(f"{split:8}{'; '.join(told)}   ({_samples(entries)}; {meaning})")
     return ["accuracy / macro-F1 on held-out samples", *lines]
+
+
+def split_meanings(scores: dict[str, Any]) -> dict[str, str]:
+    """Return how each split is to be read; of `knndm`, what stood for the map."""
+    if not scores.get("is_of_hull"):
+        return SPLITS
+    hull = "held out as far from training samples as their hull is, for want of a map (kNNDM)"
+    return SPLITS | {"knndm": hull}
+
+
+def scored_splits(scores: dict[str, Any]) -> dict[str, str]:
+    """Return how each split that has scores is to be read."""
+    scored = {entry["split"] for entry in scores["entries"] if entry["scores"]}
+    return {name: told for name, told in split_meanings(scores).items() if name in scored}
+
+
+def unscored_splits(scores: dict[str, Any]) -> dict[str, str]:
+    """Return the splits that no model has scores of, and why."""
+    scored = {entry["split"] for entry in scores["entries"] if entry["scores"]}
+    return {
+        entry["split"]: _reason(entry)
+        for entry in scores["entries"]
+        if entry["split"] not in scored
+    }
+
+
+def notes_by_split(scores: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return each note of a split that was scored once, with its split."""
+    unscored = unscored_splits(scores)
+    found = [(entry["split"], note) for entry in scores["entries"] for note in entry["notes"]]
+    return [one for one in dict.fromkeys(found) if one[0] not in unscored]
+
+
+def _reason(entry: dict[str, Any]) -> str:
+    return str(entry["notes"][0]) if entry["notes"] else "no reason is known"
+
+
+def _samples(entries: list[dict[str, Any]]) -> str:
+    """Return how many samples the models of a split were scored on."""
+    counts = {entry["model"]: entry["held_out"] for entry in entries if entry["scores"]}
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values())):,} samples"
+    return f"samples: {', '.join(f'{model} {count:,}' for model, count in counts.items())}"
 
 
 def certainty_lines(training: dict[str, Any]) -> list[str]:
@@ -122,6 +174,8 @@ def training_markdown(training: dict[str, Any]) -> list[str]:
         lines += ["", f"{doubt}."]
     lines += [
         "",
+        STRICTNESS,
+        "",
         "The random split puts pixels of one stand on both sides and flatters; it is shown so "
         "that other people's figures can be compared. None of these is the accuracy of the "
         "map: only a probability sample of the mapped area gives that (Olofsson et al. 2014).",
@@ -132,22 +186,24 @@ def training_markdown(training: dict[str, Any]) -> list[str]:
 
 def _score_table(scores: dict[str, Any]) -> list[str]:
     lines = [
-        "| held out | model | samples | folds | accuracy | macro-F1 | against the network | note |",
-        "|---|---|---|---|---|---|---|---|",
+        "| held out | model | samples | folds | accuracy | macro-F1 | against the network |",
+        "|---|---|---|---|---|---|---|",
     ]
-    told: set[tuple[str, str]] = set()
     for entry in scores["entries"]:
-        notes = [note for note in entry["notes"] if (entry["split"], note) not in told]
-        told |= {(entry["split"], note) for note in notes}
-        found = entry["scores"]
-        figures = f"{found['accuracy']:.3f} | {found['macro_f1']:.3f}" if found else "– | –"
+        if not (found := entry["scores"]):
+            continue
         against = (entry.get("against") or {}).get("verdict", "")
         lines.append(
             f"| {entry['split']} | {entry['model']} | {entry['held_out']} | "
-            f"{entry['folds_used']} of {entry['folds']} | {figures} | {as_markdown(against)} | "
-            f"{as_markdown('; '.join(notes))} |"
+            f"{entry['folds_used']} of {entry['folds']} | {found['accuracy']:.3f} | "
+            f"{found['macro_f1']:.3f} | {as_markdown(against)} |"
         )
-    return lines
+    lines += ["", *(f"- {split}: {meaning}" for split, meaning in scored_splits(scores).items())]
+    lines += [
+        f"- {split}: not scored: {as_markdown(why)}"
+        for split, why in unscored_splits(scores).items()
+    ]
+    return lines + [f"- {split}: {as_markdown(note)}" for split, note in notes_by_split(scores)]
 
 
 def _class_table(training: dict[str, Any]) -> list[str]:
@@ -163,7 +219,8 @@ def _class_table(training: dict[str, Any]) -> list[str]:
     )
     if entry is None:
         return []
-    lines = [f"Per class of {model}, {SPLITS[entry['split']]}:", ""]
+    meaning = split_meanings(training["scores"])[entry["split"]]
+    lines = [f"Per class of {model}, {meaning}:", ""]
     lines += ["| class | samples | recall | precision | F1 |", "|---|---|---|---|---|"]
     for name, found in entry["scores"]["per_class"].items():
         figures = " | ".join(

@@ -17,8 +17,8 @@ BLANK = ("", "nan", "NaN", "NA", "N/A", "<NA>", "null", "NULL", "None")
 def refuse_blank(
     label: Shaped[np.ndarray, " row"], column: str, where: Callable[[int], str]
 ) -> None:
-    """Raise `InputError` for rows without a class."""
-    is_blank = np.isin(label.astype(str), BLANK)
+    """Raise `InputError` for rows without a class; `label` has the blanks that the table has."""
+    is_blank = np.isin(np.char.strip(label.astype(str)), BLANK)
     if is_blank.any():
         row = int(np.flatnonzero(is_blank)[0])
         raise InputError(

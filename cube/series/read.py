@@ -186,8 +186,8 @@ def _observations(
 
     if columns.label is not None and options.needs_labels:
         where = lambda at: f"{table.name!r}, {table.at(at)}"  # noqa: E731
-        refuse_blank(table.text(columns.label), columns.label, where)
         raw = table.text(columns.label, is_trimmed=False)
+        refuse_blank(raw, columns.label, where)
         refuse_unlike(sorted(set(raw.tolist())), columns.label, file=table.name)
         if columns.other_labels:
             others = ", ".join(columns.other_labels)

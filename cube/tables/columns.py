@@ -13,6 +13,10 @@ _BANDS = {spelling.lower(): band for band in BANDS for spelling in (band, band.r
 _DATE, _POINT, _LABEL = "image_date", ".geo", "class"
 _COORDINATES = (("longitude", "latitude"), ("lon", "lat"))
 
+_IDS = {"id", "sample_id", "point_id", "plot_id", "pixel_id", "location_id", "series_id"}
+_OF_EXPORTS = {"system:index", "patch_id", _POINT}
+"""Columns that tables of series have and exports of pixels have not, and the other way round."""
+
 RECOMPUTED = ("EVI", "NDVI", "NDWI", "TCI_B", "TCI_G", "TCI_R")
 """Columns that are not imported: what the classifier needs of them is made from the bands."""
 
@@ -87,6 +91,11 @@ def recognise_columns(header: Sequence[str], *, file: str) -> TableColumns:
     missing = [] if _DATE in by_word else [_DATE]
     missing += [] if point else [".geo (or longitude and latitude)"]
     missing += [] if bands else ["bands such as B2"]
+    if _DATE not in by_word and _IDS & set(by_word) and not _OF_EXPORTS & set(by_word):
+        raise InputError(
+            f"{file!r} has no column that is known to hold dates{_close(names)}; name it with "
+            f"--date (or --wide, where dates or steps are in names). Found {', '.join(names)[:200]!r}"
+        )
     if missing:
         raise InputError(
             f"{file!r} lacks the {_plural('column', missing)} {', '.join(missing)}{_close(names)}; "

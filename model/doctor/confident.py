@@ -180,7 +180,8 @@ def diagnose(
 def is_left_out(found: Diagnosis, samples: Samples) -> Bool[np.ndarray, "sample"]:
     """Say which samples should not train: those of suspects, but two groups of each class do.
 
-    These are the least doubtful ones, where a class has no others.
+    These are the least doubtful ones, where a class has no others. A label that somebody has
+    decided about is no longer doubted.
     """
     left_out = found.is_suspect.copy()
     for index in range(len(samples.classes)):
@@ -190,7 +191,8 @@ def is_left_out(found: Diagnosis, samples: Samples) -> Bool[np.ndarray, "sample"
             left_out[of_class[left_out[of_class]][-missing:]] = False
     pairs = set(zip(found.group[left_out].tolist(), found.given[left_out].tolist(), strict=True))
     both = zip(samples.group.tolist(), samples.label.tolist(), strict=True)
-    return np.array([pair in pairs for pair in both], dtype=bool)
+    is_doubted = np.array([pair in pairs for pair in both], dtype=bool)
+    return is_doubted if samples.is_settled is None else is_doubted & ~samples.is_settled
 
 
 def _judged(

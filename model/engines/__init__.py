@@ -4,7 +4,7 @@
 `measure_difference` how far it is from another. The kernels read an LSTM of any size: `packed`
 orders its weights, `tables` turns a piecewise encoding into tables, `program` turns features into
 operations on vectors; `preparing`, `layer` and `reading` are compiled. Other models are left to
-PyTorch or to their own arrays.
+PyTorch or to their own arrays. Where there is a CUDA device, `device` computes any network on it.
 """
 
 from model.engines.chosen import (

@@ -50,6 +50,8 @@ class Arithmetic(_Mark):
     """Whether gates have an error of 1e-4 rather than 1e-7."""
     tiles: ClassVar[bool] = False
     """Whether products are those of tiles (`model.engines.tiles`); states are pairs then."""
+    paired_tables: ClassVar[bool] = False
+    """Whether entries of tables are pairs of bfloat16: a value, and how far it is to another."""
     split: ClassVar[bool] = False
     """Whether tiles hold weights and states as two bfloat16 each, their sum right to 2^-16."""
     emulated: ClassVar[bool] = False
@@ -107,6 +109,8 @@ class Cheap4(Exact4):
 class Pairs16(Cheap16):
     """Products of bfloat16 added in float32, sixteen lanes, cheap gates."""
 
+    paired_tables = True
+
     words = "bfloat16 products in 16 lanes"
     pairs = True
 
@@ -121,6 +125,7 @@ class Tiles(Arithmetic):
     pairs = True
     cheap = True
     tiles = True
+    paired_tables = True
 
 
 class SplitTiles(Tiles):
@@ -129,6 +134,7 @@ class SplitTiles(Tiles):
     words = "split bfloat16 products in AMX tiles"
     cheap = False
     split = True
+    paired_tables = False
 
 
 class EmulatedTiles(Tiles):

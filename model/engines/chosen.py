@@ -1,7 +1,9 @@
 """A classifier and a wish in, the engine that computes its maps out, tested on this machine.
 
-`exact` and `fast` are our own kernels (`CompiledModel`). `auto` is `exact` where the kernels know
-the model, else `torch`, as is every wish that cannot be met: the log says why.
+`exact` and `fast` are our own kernels (`CompiledModel`), `cuda` and `cuda-fast` are PyTorch's on a
+CUDA device (`DeviceModel`), in float32 and in float16. `auto` is `cuda` where there is a device,
+else `exact`, else `torch`, which knows every model. A wish that cannot be met gets the next of
+these: the log says why.
 """
 
 import logging
@@ -10,11 +12,15 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Float64, Int64
+from numba.core.errors import NumbaError
 
 from model.classifier import SpeciesClassifier
 from model.engines.arithmetic import exact_arithmetics, fast_arithmetic, instructions
 from model.engines.compiled import CompiledModel
+from model.engines.device import DeviceModel
+from model.engines.device_access import DeviceError, find_device, give_up
 from model.engines.oracle import true_probability
 from model.engines.packed import UnknownNetworkError
 from model.engines.pixels import reflectance_of
@@ -23,11 +29,18 @@ from model.engines.selftest import trial_reflectance
 from model.errors import ConfigError
 from model.fitted import Fitted
 
-ENGINES = ("auto", "exact", "fast", "torch")
+ENGINES = ("auto", "exact", "fast", "torch", "cuda", "cuda-fast")
 """What may be asked for."""
 
-TOLERANCE = {"exact": 5e-5, "fast": 1e-2}
+TOLERANCE = {"exact": 5e-5, "fast": 1e-2, "cuda": 5e-5, "cuda-fast": 1e-2}
 """How far a probability may be from that of double precision."""
+
+_PRECISIONS = {"cuda": torch.float32, "cuda-fast": torch.float16}
+"""What a device computes products in. On three trained networks probabilities in float16 were up to
+5e-3 off (emulated on a processor), in bfloat16 4e-2, which is too far."""
+
+_WITHOUT_DEVICE = {"cuda": "exact", "cuda-fast": "fast"}
+"""What takes a device's place."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,11 +50,11 @@ class Engine:
     """What computes the probabilities of a classifier's maps."""
 
     name: str
-    """`exact`, `fast` or `torch`."""
+    """One of `ENGINES` but `auto`."""
     reason: str
     """Why this one, and what it computes with, for reports and logs."""
-    model: CompiledModel | None
-    """Our own kernels; None for PyTorch, or for the arrays of a simple model."""
+    model: CompiledModel | DeviceModel | None
+    """Our own kernels, or a device; None for PyTorch, or for the arrays of a simple model."""
     difference: float | None
     """Largest difference of a probability from double precision in the self-test; None untested."""
 
@@ -57,11 +70,20 @@ class Engine:
         """Return calibrated probabilities of the `wanted` pixels; `threads` are torch's.
 
         `pixels` (time, band, pixel) are int16 in stored units or float32 in physical ones; `chosen`
-        are the places of the classifier's `required_bands`.
+        are the places of the classifier's `required_bands`. If a device fails, the pixels are
+        computed without it, with a warning, as are all to come in this process.
         """
         if self.model is None:
             reflectance = reflectance_of(pixels, chosen, wanted)
             return classifier.probability(reflectance, classifier.required_bands, threads=threads)
+        if isinstance(self.model, DeviceModel):
+            calibration = classifier.calibration
+            temperature = None if calibration is None else calibration.temperature
+            try:
+                return self.model.probability(pixels, chosen, wanted, temperature=temperature)
+            except DeviceError as error:
+                other = _without_device(classifier, self.name, error)
+            return other.probability(classifier, pixels, chosen, wanted, threads=threads)
         probability = self.model.probability(pixels, chosen, wanted)
         if classifier.calibration is None:
             return probability
@@ -96,35 +118,92 @@ def _chosen(classifier: SpeciesClassifier, asked: str) -> Engine:
     fitted = classifier.fitted
     if not isinstance(fitted, Fitted):
         return _torch(f"a {fitted.kind} is computed from its own arrays")
+    if asked == "auto" or asked in _PRECISIONS:
+        engine = _on_device(fitted, asked, steps=len(classifier.periods))
+        if engine is not None:
+            return engine
     wishes = [("exact", arithmetic) for arithmetic in exact_arithmetics()]
-    if asked == "fast":
+    if "fast" in (asked, _WITHOUT_DEVICE.get(asked)):
         wishes.insert(0, ("fast", fast_arithmetic()))
     for name, arithmetic in wishes:
         try:
             model = CompiledModel(fitted, arithmetic, steps=len(classifier.periods))
+            engine = _tested(name, model, fitted, asked=asked, words=arithmetic.words)
         except (UnknownNetworkError, UnknownFeatureError) as unknown:
-            return _torch(f"our kernels do not compute {unknown}")
-        difference = self_test(model, fitted)
-        if difference <= TOLERANCE[name]:
-            wish = "asked for" if asked == name else f"asked for {asked}"
-            reason = f"{wish}; {arithmetic.words}; self-test differs by {difference:.1e}"
-            return Engine(name=name, reason=reason, model=model, difference=difference)
-        _log.warning(
-            "engine %s (%s) failed its self-test on this machine and is NOT used: a probability "
-            "differs by %.1e from double precision, %.0e is allowed",
-            name,
-            arithmetic.words,
-            difference,
-            TOLERANCE[name],
-        )
+            return _torch(f"our kernels do not know the model: {unknown}")
+        except NumbaError as error:
+            first = str(error).partition("\n")[0]
+            _log.warning(
+                "engine %s (%s) cannot be compiled on this machine and is NOT used: %s",
+                name,
+                arithmetic.words,
+                first,
+            )
+            continue
+        if engine is not None:
+            return engine
     return _torch("our own kernels failed their self-test")
+
+
+def _on_device(fitted: Fitted, asked: str, *, steps: int) -> Engine | None:
+    """Return an engine on a device; None where there is none, or it fails."""
+    try:
+        device = find_device()
+        for name in dict.fromkeys(("cuda" if asked == "auto" else asked, "cuda")):
+            precision = _PRECISIONS[name]
+            model = DeviceModel(fitted, steps=steps, device=device, precision=precision)
+            try:
+                engine = _tested(name, model, fitted, asked=asked, words=model.words)
+            except RuntimeError as error:  # PyTorch's for what a device or its libraries cannot do
+                _log.warning("engine %s failed its self-test and is NOT used: %s", name, error)
+                continue
+            if engine is not None:
+                return engine
+    except (UnknownNetworkError, UnknownFeatureError) as unknown:
+        _log.info("no device is used: it does not compute %s", unknown)
+    except DeviceError as error:
+        if asked != "auto" or torch.cuda.is_available():
+            _log.warning("engine %s was asked for; the device is NOT used: %s", asked, error)
+    return None
+
+
+def _without_device(classifier: SpeciesClassifier, name: str, error: DeviceError) -> Engine:
+    """Give the device up for this process and return what takes its place."""
+    give_up(str(error))
+    with _lock:
+        for known in _engines.values():
+            for key in [key for key, one in known.items() if isinstance(one.model, DeviceModel)]:
+                del known[key]
+    other = choose_engine(classifier, _WITHOUT_DEVICE[name])
+    _log.warning("engine %s failed and is NOT used any more, %s is: %s", name, other.name, error)
+    return other
+
+
+def _tested(
+    name: str, model: CompiledModel | DeviceModel, fitted: Fitted, *, asked: str, words: str
+) -> Engine | None:
+    """Return the engine if it is as exact as its name says; None, with a warning, if not."""
+    difference = self_test(model, fitted)
+    if difference <= TOLERANCE[name]:
+        wish = "asked for" if asked == name else f"asked for {asked}"
+        reason = f"{wish}; {words}; self-test differs by {difference:.1e}"
+        return Engine(name=name, reason=reason, model=model, difference=difference)
+    _log.warning(
+        "engine %s (%s) failed its self-test on this machine and is NOT used: a probability "
+        "differs by %.1e from double precision, %.0e is allowed",
+        name,
+        words,
+        difference,
+        TOLERANCE[name],
+    )
+    return None
 
 
 def _torch(reason: str) -> Engine:
     return Engine(name="torch", reason=reason, model=None, difference=None)
 
 
-def self_test(model: CompiledModel, fitted: Fitted) -> float:
+def self_test(model: CompiledModel | DeviceModel, fitted: Fitted) -> float:
     """Return the largest difference of a probability from double precision, on made-up pixels.
 
     It is not a number if either is none.

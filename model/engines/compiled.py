@@ -12,12 +12,13 @@ from jaxtyping import Float32, Int64
 
 from model.engines.aligned import aligned_copy, aligned_zeros
 from model.engines.arithmetic import Arithmetic
+from model.engines.bfloat import input_products
 from model.engines.layer import run_layer
-from model.engines.packed import PackedNetwork, UnknownNetworkError, input_products, pack_network
+from model.engines.packed import PackedNetwork, UnknownNetworkError, pack_network
 from model.engines.pixels import nodata_of, scale_of
 from model.engines.preparing import gather, locate, prepare
 from model.engines.program import feature_program
-from model.engines.reading import ATTENTION_MAX, LAST, normalise, pool, score
+from model.engines.reading import ATTENTION, ATTENTION_MAX, LAST, attend, normalise, pool, score
 from model.engines.tile_layer import DEPTH, SUMS_BYTES, run_tile_layer, split_inputs
 from model.engines.tiles import TILES, tile_settings
 from model.fitted import Fitted
@@ -121,10 +122,10 @@ class CompiledModel:
         count = len(scores)
         rows = _up(count, self.arithmetic.rows)
         if network.points is not None:
-            points = network.points
+            points, strip = network.points, 4 * network.layers[0][0].table.shape[2]
             locate(
                 room.inputs, points.values, points.counts, points.firsts, points.inverse,
-                4 * network.layers[0][0].table.shape[2], *room.located,
+                strip, self.arithmetic.paired_tables, *room.located,
             )  # fmt: skip
             located, feeding = room.located, self._nothing(room)
         else:
@@ -143,7 +144,9 @@ class CompiledModel:
                 )  # fmt: skip
             below, located, feeding = states, room.nowhere, self._nothing(room)
         read = room.plain if len(room.plain) else states[1:-1]
-        pool(read, network.pooling, network.attention, rows, room.squashed, room.shares, room.vectors)  # fmt: skip
+        if network.pooling in (ATTENTION, ATTENTION_MAX):
+            attend(self.arithmetic, read, network.attention, rows, room.shares)
+        pool(read, network.pooling, rows, room.shares, room.vectors)
         if network.norm is not None:
             least = np.float32(network.norm_least)
             normalise(room.vectors, network.is_unit, network.norm, least, count)
@@ -198,8 +201,6 @@ class _Room:
     """(time, pixel, unit) float32: states that are pooled, where they are not those above."""
     no_plain: np.ndarray
     """The same of no step."""
-    squashed: np.ndarray
-    """(pixel, unit) float32."""
     shares: np.ndarray
     """(pixel, time) float32."""
     vectors: np.ndarray
@@ -256,7 +257,6 @@ class _Room:
             no_states=aligned_zeros(steps + 2, BLOCK, 0, dtype=kind),
             plain=aligned_zeros(kept, BLOCK, units),
             no_plain=aligned_zeros(0, BLOCK, units),
-            squashed=aligned_zeros(BLOCK, units),
             shares=aligned_zeros(BLOCK, steps),
             vectors=aligned_zeros(BLOCK, units * (1 + (network.pooling == ATTENTION_MAX))),
             panel=aligned_zeros(BLOCK, COLUMNS),

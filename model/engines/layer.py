@@ -3,12 +3,12 @@
 
 import typing
 
-import numba
 import numpy as np
 
 from model.engines.cell import cell_block, lanes_of, rows_of, values_per_word
+from model.engines.kept import kept
 
-compiled = numba.njit(cache=True, nogil=True)
+compiled = kept()
 
 
 @compiled

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int32, Int64, UInt16
+from jaxtyping import Float32, Float64, Int64, UInt16
 from torch import nn
 
 from model.engines.aligned import aligned_copy
 from model.engines.arithmetic import Arithmetic
-from model.engines.cell import GATE_SCALES, GATES
-from model.engines.tables import Points, points_of, tabulate
+from model.engines.bfloat import in_pairs, input_products, parts_of
+from model.engines.block import GATE_SCALES, GATES
+from model.engines.tables import Points, paired_table, points_of, tabulate
 from model.engines.tile_layer import DEPTH, UNITS
 from model.networks import LSTMClassifier, Network
 from model.networks.encoding import PiecewiseEncoding
@@ -114,15 +115,6 @@ def pack_network(
     )
 
 
-def pairs_of(
-    values: Float32[np.ndarray, "*many"],
-) -> Int32[np.ndarray, "*many"]:
-    """Return float32 rounded to bfloat16, as integers of their sixteen bits."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return rounded.astype(np.int32)
-
-
 def _points(
     network: LSTMClassifier, preparation: Preparation
 ) -> tuple[Points | None, Float64[np.ndarray, "feature edge"] | None]:
@@ -164,14 +156,18 @@ class _Packer:
         start = np.repeat(self._bias(direction)[None], steps, axis=0)  # (time, gate)
         if calendar:
             start = start + season_of(preparation.positions).astype(np.float64) @ read[channels:]
-        table = np.empty((0, read.shape[1]))
         inputs = read[:channels]
+        table = self._strips(inputs[:0])
         if points is not None and edges is not None:
-            table, inputs = tabulate(points, edges, inputs), inputs[:0]
+            entries, inputs = tabulate(points, edges, inputs), inputs[:0]
+            table = self._strips(entries)
+            if self.arithmetic.paired_tables:
+                near, further = paired_table(points, entries)
+                table = in_pairs(self._strips(near), self._strips(further))
         weights = [self._inputs(inputs), self._states(self._own(direction))]
         return PackedDirection(
             start=aligned_copy(self._strips(start).swapaxes(0, 1)),
-            table=aligned_copy(self._strips(table)),
+            table=aligned_copy(table),
             weights=aligned_copy(np.concatenate(weights, axis=1)),
         )
 
@@ -239,7 +235,7 @@ class _Packer:
         """Return the weights of the channels as kernels read them."""
         if not self.arithmetic.tiles:
             return self._strips(rows)
-        parts = _parts(self._wide(rows))
+        parts = parts_of(self._wide(rows))
         products = input_products(self.arithmetic, is_scaled=self.is_scaled)
         together = np.concatenate([parts[of_weight] for _, of_weight in products])
         filled = np.zeros((-(-len(together) // DEPTH) * DEPTH, *together.shape[1:]), np.uint16)
@@ -249,35 +245,12 @@ class _Packer:
     def _states(self, rows: Float64[np.ndarray, "unit gate"]) -> np.ndarray:
         """Return the weights of states as `_strips`, as pairs of two units a word, or as tiles."""
         if self.arithmetic.tiles:
-            parts = _parts(self._wide(rows))[: 1 + self.arithmetic.split]
+            parts = parts_of(self._wide(rows))[: 1 + self.arithmetic.split]
             return np.concatenate([self._tiled(part) for part in parts], axis=1)
         strips = self._strips(rows)
         if not self.arithmetic.pairs:
             return strips
-        low, high = pairs_of(strips[:, 0::2]), pairs_of(strips[:, 1::2])
-        return np.asarray((low | (high << 16)).astype(np.int32).view(np.float32))
-
-
-def input_products(arithmetic: Arithmetic, *, is_scaled: bool) -> tuple[tuple[int, int], ...]:
-    """Return which parts of inputs tiles multiply with which parts of weights.
-
-    Both are split into bfloat16. Three products are right to 2^-16; inputs that are not scaled may
-    be large, and `split` takes six.
-    """
-    if arithmetic.split and not is_scaled:
-        return (0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2)
-    return (0, 0), (1, 0), (0, 1)
-
-
-def _parts(
-    values: Float32[np.ndarray, "*many"],
-) -> list[UInt16[np.ndarray, "*many"]]:
-    """Return three bfloat16 whose sum is each value: the nearest, then that of what it leaves."""
-    parts, left = [], values
-    for _ in range(3):
-        parts.append(pairs_of(left).astype(np.uint16))
-        left = left - (parts[-1].astype(np.uint32) << 16).view(np.float32)
-    return parts
+        return in_pairs(strips[:, 0::2], strips[:, 1::2])
 
 
 def _units(hidden: int, width: int, directions: int) -> Int64[np.ndarray, "unit"]:

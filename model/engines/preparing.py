@@ -8,12 +8,12 @@ so that the compiler turns them into vector operations.
 import math
 import typing
 
-import numba
 import numpy as np
 
+from model.engines.kept import kept
 from model.engines.program import Code
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+compiled = kept(error_model="numpy")
 
 _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE, _RATIO = (
     int(code) for code in (Code.ADD, Code.SUBTRACT, Code.MULTIPLY, Code.DIVIDE, Code.RATIO)
@@ -21,6 +21,10 @@ _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE, _RATIO = (
 _POWER, _ROOT, _CLIP, _LOGARITHM, _ROUND = (
     int(code) for code in (Code.POWER, Code.ROOT, Code.CLIP, Code.LOGARITHM, Code.ROUND)
 )
+
+_STEPS = np.float32(256)
+_ROUNDING = np.float32(12582912)
+"""1.5 * 2^23: adding it to a float32 rounds that to a whole number."""
 
 
 @compiled
@@ -146,17 +150,37 @@ def prepare(
 
 @compiled
 @typing.no_type_check
-def locate(inputs, points, counts, firsts, inverse, strip, places, low_shares, high_shares):
+def _pair(below, passed, mask, low, high, further):
+    """Replace low shares by pairs; `further` is room. Loops are short, so that each is vectors."""
+    words, bits, clear = low.view(np.uint32), further.view(np.uint32), mask.view(np.uint32)
+    sixteen, upper = np.uint32(16), np.uint32(0xFFFF0000)
+    for i in range(len(further)):
+        # no branch, which a processor would guess wrongly every other time
+        further[i] = high[i] + below[passed[i]] * (low[i] - high[i])
+    for i in range(len(further)):
+        # a multiple of 1/256, which bfloat16 holds
+        further[i] = (further[i] * _STEPS + _ROUNDING - _ROUNDING) / _STEPS
+    for i in range(len(further)):
+        words[i] = (bits[i] & upper) | (clear[i] >> sixteen)
+
+
+@compiled
+@typing.no_type_check
+def locate(inputs, points, counts, firsts, inverse, strip, paired, places, low_shares, high_shares):
     """Find each value between the points at which a table has entries.
 
     `inputs` (time, feature or mask, place), the last of them the mask; `points` (feature, point)
     rising, `counts` of them, `inverse` 1 over their distances; entries of a feature begin at
     `firsts` and have `strip` bytes. Of the two entries about a value, the lower one's place in
     bytes and the shares of both (time, feature, place); shares are 0 where the mask is.
+
+    Where tables are `paired`, two bfloat16 stand in the place of a low share: 1 where the step is
+    clear, and the share of the entry further from 0 (`tables.paired_table`).
     """
     times, features = places.shape[0], places.shape[1]
     count = places.shape[2]
-    passed = np.empty(count, np.int32)
+    passed, further = np.empty(count, np.uint32), np.empty(count, np.float32)
+    below = (points < 0).astype(np.float32)
     for time in range(times):
         mask = inputs[time, inputs.shape[1] - 1]
         for feature in range(features):
@@ -165,15 +189,13 @@ def locate(inputs, points, counts, firsts, inverse, strip, places, low_shares, h
             for number in range(1, counts[feature] - 1):
                 point = line[number]
                 for i in range(count):
-                    passed[i] += np.int32(row[i] >= point)
-            place, low, high = (
-                places[time, feature],
-                low_shares[time, feature],
-                high_shares[time, feature],
-            )
-            first = firsts[feature]
+                    passed[i] += np.uint32(row[i] >= point)
+            place, first = places[time, feature], firsts[feature]
+            low, high = low_shares[time, feature], high_shares[time, feature]
             for i in range(count):
                 share = (row[i] - line[passed[i]]) * widths[passed[i]]
                 high[i] = share * mask[i]
                 low[i] = mask[i] - high[i]
-                place[i] = (first + passed[i]) * strip
+                place[i] = (first + np.int64(passed[i])) * strip
+            if paired:
+                _pair(below[feature], passed, mask, low, high, further)

@@ -4,23 +4,37 @@
 import math
 import typing
 
-import numba
 import numpy as np
 
-from model.networks.kernel import COLUMNS, ROWS, add_block, squash
+from model.engines.cell import attention_of
+from model.engines.kept import kept
+from model.networks.kernel import COLUMNS, ROWS, add_block
 
-compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz", "reassoc"})
+compiled = kept(fastmath={"contract", "nsz", "reassoc"})
 
 LAST, MEAN, ATTENTION, ATTENTION_MAX = range(4)
 
 
+# with leave to reorder sums, the compiler would undo the rounding inside
+@kept()
+@typing.no_type_check
+def attend(arithmetic, states, attention, rows, scores):
+    """Write to `scores` (pixel, time) how much attention each of `states` is to get."""
+    times, _, units = states.shape
+    for time in range(times):
+        for row in range(rows):
+            scores[row, time] = attention_of(
+                arithmetic, states[time, row].ctypes.data, attention.ctypes.data, units
+            )
+
+
 @compiled
 @typing.no_type_check
-def pool(states, kind, attention, rows, squashed, scores, vectors):
+def pool(states, kind, rows, scores, vectors):
     """Write to `vectors` (pixel, value) what the pooling `kind` makes of `states`.
 
-    `states` (time, pixel, unit) float32, of `LAST` only what is read; `squashed` (pixel, unit) and
-    `scores` (pixel, time) are room. `ATTENTION_MAX` writes the largest values behind the mean.
+    `states` (time, pixel, unit) float32, of `LAST` only what is read; `scores` those of `attend`,
+    where there is attention, else room. `ATTENTION_MAX` writes the largest values behind the mean.
     """
     times, _, units = states.shape
     if kind == LAST:
@@ -33,20 +47,6 @@ def pool(states, kind, attention, rows, squashed, scores, vectors):
             for time in range(times):
                 scores[row, time] = np.float32(1) / np.float32(times)
     else:
-        for time in range(times):
-            squash(
-                states[time].ctypes.data,
-                squashed.ctypes.data,
-                rows * units,
-                np.float32(-2),
-                np.float32(2),
-                np.float32(-1),
-            )
-            for row in range(rows):
-                total = np.float32(0)
-                for unit in range(units):
-                    total += squashed[row, unit] * attention[unit]
-                scores[row, time] = total
         for row in range(rows):
             highest = scores[row, 0]
             for time in range(times):

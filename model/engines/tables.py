@@ -82,6 +82,22 @@ def tabulate(
     return table
 
 
+def paired_table(
+    points: Points, table: Float64[np.ndarray, "entry gate"]
+) -> tuple[Float64[np.ndarray, "entry gate"], Float64[np.ndarray, "entry gate"]]:
+    """Return, for each point and the next, the value at the one nearer to 0 and what leads away.
+
+    Behind a feature's last point there is none, and nothing reads what is told of it.
+    """
+    at = np.concatenate(
+        [line[:count] for line, count in zip(points.values, points.counts, strict=True)]
+    )
+    following = np.concatenate([table[1:], table[-1:]])
+    is_below = (at < 0)[:, None]
+    near, far = np.where(is_below, following, table), np.where(is_below, table, following)
+    return near, far - near
+
+
 def _ends(
     edges: Float64[np.ndarray, "feature edge"],
 ) -> tuple[Float64[np.ndarray, "feature piece"], Float64[np.ndarray, "feature piece"]]:

@@ -7,10 +7,11 @@ into states: a few rows after each step of the products.
 
 import typing
 
-import numba
 import numpy as np
 
-from model.engines.cell import TABLE_ROWS, gate_row, is_split, looked_up_block
+from model.engines.block import TABLE_ROWS
+from model.engines.cell import gate_row, is_split, looked_up_block
+from model.engines.kept import kept
 from model.engines.tiles import (
     ROW_BYTES,
     TILE_BYTES,
@@ -21,7 +22,7 @@ from model.engines.tiles import (
     tiles_end,
 )
 
-compiled = numba.njit(cache=True, nogil=True)
+compiled = kept()
 
 ROWS = 32
 """Pixels of a block: the rows of two tiles."""

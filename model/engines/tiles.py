@@ -13,11 +13,12 @@ import sys
 import typing
 from functools import lru_cache
 
-import numba
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic, overload
+
+from model.engines.kept import kept
 
 TILE_BYTES = 1024
 ROW_BYTES = 64
@@ -88,7 +89,7 @@ def _word_of(typing_context, value):
     return types.uint32(types.float32), generate
 
 
-_compiled = numba.njit(cache=True, nogil=True)
+_compiled = kept()
 
 
 @_compiled

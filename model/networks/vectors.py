@@ -49,6 +49,16 @@ class Vectors:
         """Store a vector or number at an integer address of any alignment."""
         builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=4)
 
+    def total(self, builder, values):
+        """Return the sum of all lanes, halves added to halves."""
+        width = self.lanes
+        while width > 1:
+            width //= 2
+            lanes = [width + lane if lane < width else lane for lane in range(self.lanes)]
+            mask = ir.Constant(self.bits, lanes)
+            values = builder.fadd(values, builder.shuffle_vector(values, values, mask))
+        return builder.extract_element(values, ir.Constant(INTEGER, 0))
+
     def exponential(self, builder, x):
         """Return e^x, x held within +-87: powers of two times a polynomial (Cephes)."""
         x = self.call(builder, "llvm.maxnum", x, self.constant(-87.0))

@@ -61,6 +61,8 @@ class Folds:
     distance: float | None = None
     """Of `knndm`: metres between the distances of cross-validation and those of prediction
     (Wasserstein)."""
+    is_of_hull: bool = False
+    """Of `knndm`: whether nobody said what will be mapped, so the samples' hull stands for it."""
 
     def __post_init__(self) -> None:
         if self.buffer and self.place is None:

@@ -14,6 +14,11 @@ from model.split.knndm import match_distances, places_between
 
 _LEAVE_ONE_OUT = ("region", "year")
 
+_HULL = (
+    "nothing says what will be mapped: places all over the convex hull of the samples stand for the "
+    "map, and beyond it the score says nothing"
+)
+
 
 def splits_of(samples: Samples) -> tuple[Split, ...]:
     """Return the splits that the samples have what it takes for, `random` first."""
@@ -64,6 +69,9 @@ def make_folds(
     is_free = _free_units(table, units_of_class, split)
     count = min(folds, int(is_free.sum()))
     notes = _notes(samples.classes, units_of_class, split=split, asked=folds, count=count)
+    is_of_hull = split == "knndm" and prediction is None
+    if is_of_hull:
+        notes.append(_HULL)
 
     fold_of_unit = np.full(len(units), NEVER_HELD_OUT, np.int64)
     distance = None
@@ -95,6 +103,7 @@ def make_folds(
         buffer=float(buffer),
         place=samples.place if buffer else None,
         distance=distance,
+        is_of_hull=is_of_hull,
     )
     return _scored(made, samples, notes)
 
@@ -118,6 +127,9 @@ def _refuse_what_cannot_be(samples: Samples, split: Split, folds: int, buffer: f
         raise SplitError(f"a buffer of {buffer!r} m was asked for; expected 0 or more")
     if split in _LEAVE_ONE_OUT and getattr(samples, split) is None:
         raise SplitError(f"the {split} split needs a {split} of every sample; these have none")
+    if split in _LEAVE_ONE_OUT and len(of := np.unique(getattr(samples, split))) == 1:
+        which = str(of[0]) if split == "year" else f"one {split}"
+        raise SplitError(f"all samples are of {which}; two {split}s are the least")
     if split != "knndm" and not buffer:
         return
     asker = "the knndm split" if split == "knndm" else f"a buffer of {buffer:g} m"

@@ -128,9 +128,11 @@ function step(by, wants = () => true) {
   for (let index = current + by; index >= 0 && index < rows.length; index += by)
     if (!rows[index].hidden && wants(index)) { show(index); return; }
 }
+const counted = (number, word) => number + " " + word + (number === 1 ? "" : "s");
 function progress() {
   const done = Object.values(decisions).filter((made) => made.action).length;
-  at("progress").textContent = done + " of " + data.cases.length + " suspects decided"
+  at("progress").textContent = done + " of " + counted(data.cases.length, "label") + " decided"
+    + (data.by_map ? " (" + data.by_map + " of them only the map of series would remove)" : "")
     + (data.left_out ? "; " + data.left_out + " less doubtful ones are in label_doctor.csv" : "");
 }
 
@@ -169,10 +171,13 @@ function chart(index) {
     svg.append(drawn("line", { class: "grid", x1: 52, x2: wide - 18, y1: y(value), y2: y(value) }),
       drawn("text", { x: 46, y: y(value) + 4, "text-anchor": "end" }, Number(value.toPrecision(3))));
   }
-  const every = Math.max(1, Math.ceil(times / 12));
-  data.periods.forEach((name, time) => {
-    if (time % every === 0)
-      svg.append(drawn("text", { x: x(time), y: high - 20, "text-anchor": "middle" }, name));
+  // of a period its first day; as many as fit beside each other
+  const names = data.periods.map((name) => name.split("/")[0]);
+  const longest = Math.max(...names.map((name) => name.length));
+  const every = Math.max(1, Math.ceil(times * (8 * longest + 10) / (wide - 94)));
+  names.forEach((name, time) => {
+    if (time % every === 0) svg.append(drawn("text", { class: "time", x: x(time), y: high - 20,
+      "text-anchor": "middle" }, name));
   });
   const line = (list, kind) => {
     for (const run of runs(list)) {
@@ -234,7 +239,7 @@ function show(index) {
   rows[index].scrollIntoView({ block: "nearest" });
   at("case").hidden = false;
   at("group").textContent = one.group + ": " + one.given + ", looks like " + one.suggested;
-  at("facts").replaceChildren(`doubt ${one.score.toFixed(2)} · ${one.samples} samples, `
+  at("facts").replaceChildren(`doubt ${one.score.toFixed(2)} · ${counted(one.samples, "sample")}, `
     + `${Math.round(100 * one.agreement)} % of them look like ${one.suggested} · `
     + `map of series: ${one.verdict}`
     + (was.length ? ` · ${was.join(", ")} before an earlier decision` : ""));

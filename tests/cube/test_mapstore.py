@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from cube.errors import InputError
 from cube.mapstore import (
+    EXTRA_LAYERS,
     LAYERS,
     QUALITY_NODATA,
     QUALITY_SCALE,
@@ -21,7 +22,11 @@ from cube.mapstore import (
     create_map,
     flag_attributes,
     map_classes,
+    map_engine,
+    note_engine,
     open_map,
+    quality_layers,
+    read_map_region,
     write_map_region,
 )
 from cube.spec import tile_regions
@@ -135,6 +140,41 @@ def test_a_legend_that_cannot_be_read(tmp_path, classes, text):
     with pytest.raises(InputError, match=text):
         make(tmp_path / "map.zarr", classes=classes)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_computed_a_map_is_kept_with_it(tmp_path, zarr_format):
+    path = make(tmp_path / "map.zarr", zarr_format=zarr_format)
+    assert map_engine(path) == {}
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    opened = open_map(path).load()
+    for details in ({"name": "exact"}, {"name": "fast", "classes_equal": 0.9991}):
+        note_engine(path, details)
+        assert map_engine(path) == details
+    changed = {file.name for file, content in before.items() if file.read_bytes() != content}
+    assert changed == ({".zattrs", ".zmetadata"} if zarr_format == 2 else {"zarr.json"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = open_map(path).load()
+    assert again.attrs["canopycube"].pop("engine") == details
+    xr.testing.assert_identical(again, opened)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_extra_layers_are_there_if_asked_for(tmp_path, zarr_format):
+    path = make(
+        tmp_path / "map.zarr", layers=("applicable", "likely_classes"), zarr_format=zarr_format
+    )
+    assert quality_layers(path) == (*LAYERS, "likely_classes", "applicable")
+    region = next(tile_regions(SHAPE, 32))
+    written = layers((32, 32)) | {name: np.eye(32, dtype=np.uint8) for name in EXTRA_LAYERS}
+    write_map_region(path, region, written)
+    np.testing.assert_array_equal(read_map_region(path, region), np.stack([*written.values()]))
+    opened = open_map(path)
+    for name in EXTRA_LAYERS:
+        np.testing.assert_array_equal(opened[name].values[:32, :32], np.eye(32))
+        assert np.isnan(opened[name].values[32:]).all()
+    assert quality_layers(make(tmp_path / "plain.zarr")) == tuple(LAYERS)
 
 
 def test_a_map_is_not_overwritten(tmp_path):

@@ -308,7 +308,9 @@ def test_what_cannot_be_sampled_is_refused(cube: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no cube at .*none.zarr"):
         draw_samples(tmp_path / "none.zarr", REFERENCE)
     with pytest.raises(
-        InputError, match=r"no sample is left .min_clear_months = 9.: 2 blank labels, 400 cells"
+        InputError,
+        match=r"no sample is left: 2 blank labels, 400 cells .*; lower sampling.min_clear_months, "
+        r"which is 9$",
     ):
         draw_samples(cube, REFERENCE, SampleOptions(min_clear_months=9))
     one = make_reference(np.arange(30), classes=1)

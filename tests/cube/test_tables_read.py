@@ -74,6 +74,8 @@ def test_columns_come_in_any_order_and_spelling() -> None:
         ("B2,date,.geo", "lacks the column image_date (there is 'date')"),
         ("B2,image_date,longitude", "lacks the column .geo (or longitude and latitude)"),
         ("image_date,.geo,EVI", "lacks the column bands such as B2"),
+        ("id,day_of_look,label,lon,lat,NDVI", "known to hold dates; name it with --date"),
+        ("id,scene_date,label,NDVI", "known to hold dates (there is 'scene_date'); name it with"),
         ("B2,B02,image_date,.geo", "has band B02 twice, as 'B2' and 'B02'"),
         ("B2,B2,image_date,.geo", "has the column 'B2' 2 times"),
         ("B2;image_date;.geo", "lacks the columns"),

@@ -90,19 +90,19 @@ def test_one_unit_says_nothing_of_chance() -> None:
 @pytest.mark.parametrize(
     ("ends", "units", "text"),
     [
-        ((0.012, 0.003, 0.021), 40, "random forest wins by 1.2 points (0.3 to 2.1)"),
-        ((-0.05, -0.08, -0.01), 40, "lstm wins by 5.0 points (1.0 to 8.0)"),
+        ((0.012, 0.003, 0.021), 40, "random forest wins by 1.2 points of macro-F1 (0.3 to 2.1)"),
+        ((-0.05, -0.08, -0.01), 40, "lstm wins by 5.0 points of macro-F1 (1.0 to 8.0)"),
         (
             (0.004, -0.007, 0.015),
             40,
-            "no difference can be shown: random forest is 0.4 points ahead "
+            "no difference can be shown: random forest is 0.4 points of macro-F1 ahead "
             "(random forest -0.7 to 1.5)",
         ),
         (
             (-0.004, -0.015, 0.007),
             6,
-            "no difference can be shown: lstm is 0.4 points ahead (random forest -1.5 to 0.7), "
-            "from 6 blocks only",
+            "no difference can be shown: lstm is 0.4 points of macro-F1 ahead "
+            "(random forest -1.5 to 0.7), from 6 blocks only",
         ),
         (
             (0.1, float("nan"), float("nan")),

@@ -69,20 +69,20 @@ def test_the_three_splits_stand_side_by_side(make_samples: Make, quick: TrainCon
         assert (entry.folds, entry.folds_used, entry.against) == (5, used, None)
         for model in models[1:]:
             entry = table.of(split, model)
-            assert (entry.held_out, entry.folds_used) == (len(samples), 5)
+            # scores that stand side by side, and their difference, are of the same samples
+            assert (entry.held_out, entry.folds_used) == (table.of(split).held_out, used)
+            own, its = (table.predictions_of(split, one).index for one in (model, NETWORK))
+            assert own.tolist() == its.tolist()
             assert entry.against is not None
-            # compared on what the network was scored on, and on nothing else
             assert entry.against.samples == table.of(split).held_out
+            assert entry.scores is not None
+            network = table.of(split).scores
+            assert network is not None
+            ahead = entry.scores.macro_f1 - network.macro_f1
+            assert entry.against.macro_f1.difference == pytest.approx(ahead)
             assert entry.against.unit == ("block" if split == "block" else "group")
-        assert table.predictions_of(split).index.tolist() == [
-            index
-            for index, fold in zip(
-                table.predictions_of(split, "lda").index.tolist(),
-                table.predictions_of(split, "lda").fold.tolist(),
-                strict=True,
-            )
-            if fold < used
-        ]
+        held_out = table.folds_of(split).fold < used
+        assert table.predictions_of(split).index.tolist() == np.flatnonzero(held_out).tolist()
     assert {progress.split for progress in seen} == set(SPLITS)
     found = json.loads(json.dumps(table.to_dict(), allow_nan=False))
     assert found["entries"][0]["split"] == "random"
@@ -133,7 +133,6 @@ def test_random_split_flatters_when_groups_are_alike_inside(quick: TrainConfig) 
         samples,
         replace(quick, hidden=32),
         folds_used=2,
-        baseline_folds_used=2,
         baselines=(RANDOM_FOREST,),
     )
     for model in (NETWORK, RANDOM_FOREST):

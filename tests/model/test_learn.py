@@ -11,8 +11,10 @@ from model.config import TrainConfig
 from model.crossvalidate import compare_models
 from model.errors import ClassifierError, ConfigError, SampleError
 from model.learn import Learned, LearnPlan, learn, refuse_empty_classes
+from model.outoffold import OutOfFold
 from model.samples import Samples
-from model.scoretable import ScoreTable
+from model.scoretable import MAJORITY, ScoreTable, SplitScores
+from model.split import Folds
 from model.verdict import choices_told, verdict
 
 Make = Callable[..., Samples]
@@ -151,13 +153,67 @@ def test_the_verdict_says_better_only_where_that_is_clear(
         return replace(table, entries=tuple(entries))
 
     def told(shares: tuple[float, ...]) -> str:
-        return verdict(samples, table_of(shares), "random forest", "block").split("held out. ")[1]
+        return verdict(samples, table_of(shares), "random forest", "block").split("year). ")[1]
 
-    assert told((0.3, 0.6, 0.9)) == "No other model that was tried is better."
+    assert told((0.3, 0.6, 0.9)) == "No other model that was tried has a higher macro-F1."
     assert told((0.3, 0.95, 0.6)).startswith("lda is better: lda wins by ")
     close = told((0.3, 0.92, 0.9))
     assert close.startswith("lda is ahead, but no difference can be shown: lda is ")
     assert told((0.9, 0.3, 0.5)).startswith("lstm is better: lstm wins by ")
+
+
+def _told_of(samples: Samples, answers: dict[str, np.ndarray], *, is_of_hull: bool = False) -> str:
+    """Return the verdict on the lstm, given what each model answers; groups are held out as knndm."""
+    everyone = np.arange(len(samples))
+    eye = np.eye(len(samples.classes), dtype=np.float32)
+    predictions = [
+        OutOfFold(
+            split="knndm", model=name, index=everyone, probability=eye[answer], fold=everyone % 3,
+            folds=3, folds_used=3, notes=(),
+        )
+        for name, answer in answers.items()
+    ]  # fmt: skip
+    entries = [
+        SplitScores(
+            split="knndm", model=one.model, scores=one.scores(samples), held_out=len(samples),
+            folds=3, folds_used=3, notes=(),
+            against=None if one.model == "lstm" else compare_models(samples, one, predictions[0]),
+        )
+        for one in predictions
+    ]  # fmt: skip
+    folds = Folds(split="knndm", fold=everyone % 3, count=3, notes=(), is_of_hull=is_of_hull)
+    table = ScoreTable(entries=tuple(entries), predictions=tuple(predictions), folds=(folds,))
+    return verdict(samples, table, "lstm", "knndm")
+
+
+def test_the_verdict_says_where_one_answer_for_all_is_right_more_often(samples: Samples) -> None:
+    """A frequent class makes an accuracy that a model with a higher macro-F1 does not reach."""
+    random = np.random.default_rng(0)
+    label = np.where(random.random(len(samples)) < 0.7, 1, samples.label)
+    frequent = replace(samples, label=label)
+    always = np.ones(len(label), np.int64)
+    share = f"{(label == 1).mean():.3f}"
+    poor = np.where(random.random(len(label)) < 0.5, label, random.integers(0, 3, len(label)))
+    told = _told_of(frequent, {"lstm": poor, MAJORITY: always})
+    assert f"But naming always 'species 1' is right more often: accuracy {share}, macro-F1" in told
+    assert "what lstm has over it is that it finds rarer classes, too. No other model" in told
+    told = _told_of(frequent, {"lstm": always, MAJORITY: always})
+    assert f"'species 1' is right as often: accuracy {share}" in told
+    assert "; lstm tells nothing apart." in told
+    assert "naming always" not in _told_of(frequent, {"lstm": label, MAJORITY: always})
+    assert "naming always" not in _told_of(frequent, {"lstm": label})
+    mixed = np.where(np.arange(len(label)) < 3, 0, 1)  # folds may differ in their frequent class
+    assert "naming always the most frequent class" in _told_of(
+        frequent, {"lstm": poor, MAJORITY: mixed}
+    )
+
+
+def test_the_verdict_says_which_split_decides_and_what_stood_for_the_map(samples: Samples) -> None:
+    right = {"lstm": samples.label}
+    order = "(the strictest of the splits made, in the order region, block, knndm, grouped, year)"
+    assert f"whole groups, as far away as the map is, held out {order}." in _told_of(samples, right)
+    told = _told_of(samples, right, is_of_hull=True)
+    assert f"as far away as their hull is, for want of a map, held out {order}." in told
 
 
 def test_the_verdict_says_what_was_chosen_on_the_samples_that_score() -> None:

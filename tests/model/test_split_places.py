@@ -238,7 +238,13 @@ def test_what_a_split_needs_is_said() -> None:
             replace(samples, region=np.zeros(len(samples), np.int64)),
             "region",
             {},
-            "finds 0 classes in two regions or more among 1 regions",
+            "^all samples are of one region; two regions are the least$",
+        ),
+        (
+            replace(samples, year=np.full(len(samples), 2018)),
+            "year",
+            {},
+            "^all samples are of 2018; two years are the least$",
         ),
     ]
     for given_samples, split, options, text in cases:
@@ -250,6 +256,18 @@ def test_what_a_split_needs_is_said() -> None:
     ):
         with pytest.raises(SplitError, match=text):
             make_folds(samples, "knndm", prediction=prediction)
+
+
+def test_knndm_says_when_the_hull_stands_for_the_map() -> None:
+    samples = placed(3)
+    assert samples.place is not None
+    without = make_folds(samples, "knndm")
+    assert without.is_of_hull
+    assert without.notes[0].startswith("nothing says what will be mapped: places all over the con")
+    known = make_folds(samples, "knndm", prediction=samples.place + 50)
+    assert not known.is_of_hull
+    assert not any("hull" in note for note in known.notes)
+    assert not make_folds(samples, "grouped").is_of_hull
 
 
 def test_a_year_of_the_same_stands_is_told() -> None:

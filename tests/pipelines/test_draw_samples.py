@@ -118,7 +118,8 @@ def test_samples_of_a_cube_become_stores_tables_and_arrays(
     assert samples.region is not None
     for number, name in zip(samples.region.tolist(), stored["region"].values, strict=True):
         assert ["north", "south"][number] == name
-    assert samples.year is None  # one cube is of one year
+    assert samples.year is not None
+    assert np.unique(samples.year).size == 1  # one cube is of one year
     assert samples.share is None
     assert splits_of(samples) == ("random", "grouped", "block", "region", "knndm")
 

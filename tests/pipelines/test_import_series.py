@@ -1,6 +1,7 @@
 """`import-table` on labelled series, and `predict` of a table: what lies in the folder, what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from model.classifier import SpeciesClassifier
 from model.errors import ClassifierError
 from model.features import default_features
 from model.learn import train_classifier
+from pipelines.label_names import LabelNames, read_label_names, write_label_names
 from pipelines.learning_samples import learning_samples
 from pipelines.predict_table import predict_table, prediction_lines
 from pipelines.progress import Reporter
+from pipelines.recipe import ReferenceSection
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -193,15 +196,65 @@ def test_labels_give_scores(classifier: Path, tmp_path: Path) -> None:
     assert report["scores"]["accuracy"] == pytest.approx((known["class"] == known["label"]).mean())
     assert report["scores"]["accuracy"] > 0.8
     assert report["scores"]["unknown_labels"] == {"yew": 1}
-    assert any("1 labelled 'yew'" in line for line in prediction_lines(report))
+    assert "          without 'yew' 1: no class of the classifier" in prediction_lines(report)
 
 
 def test_labels_that_are_all_unknown_are_told(classifier: Path, tmp_path: Path) -> None:
     _, report = predicted(classifier, seasons(4).assign(label="yew"), tmp_path)
-    assert report["scores"] == {"series": 0, "unknown_labels": {"yew": 4}}
-    told = prediction_lines(report)
-    assert "scores    none: no label of the tables is a class of the classifier" in told
-    assert any("4 labelled 'yew'" in line for line in told)
+    assert report["scores"]["unknown_labels"] == {"yew": 4}
+    assert "accuracy" not in report["scores"]
+    told = "none: 4 of 4 labelled series are no class of the classifier: 'yew' 4"
+    assert f"scores    {told}" in prediction_lines(report)
+
+
+def test_labels_are_named_as_the_recipe_named_them(classifier: Path, tmp_path: Path) -> None:
+    """A table with the labels as they were before they were renamed is scored as one with classes."""
+    copy = tmp_path / "classifier"
+    shutil.copytree(classifier, copy)
+    new = seasons(12, seed=6)
+    names = sorted(set(new["label"]))
+    raw = {name: f"{name} L." for name in names}
+    other = new.replace({"label": raw})
+    _, expected = predicted(copy, new, tmp_path, "a.csv")
+    _, none = predicted(copy, other, tmp_path, "b.csv")
+    [line] = [line for line in prediction_lines(none) if line.startswith("scores")]
+    assert line.startswith(
+        "scores    none: 12 of 12 labelled series are no class of the classifier"
+    )
+    other.loc[other["id"] == 0, "label"] = "clearing"
+    mapping = {label: name for name, label in raw.items()}
+    write_label_names(copy, LabelNames(classes=mapping, drop=frozenset(["clearing"])))
+    _, report = predicted(copy, other, tmp_path, "c.csv")
+    assert report["scores"]["series"] == 11
+    assert report["scores"]["left_out_labels"] == {"clearing": 1}
+    other = new.replace({"label": raw})
+    _, report = predicted(copy, other, tmp_path, "d.csv")
+    assert report["scores"]["accuracy"] == expected["scores"]["accuracy"]
+
+
+def test_labels_that_a_recipe_left_out_are_known(table: Path, tmp_path: Path) -> None:
+    from pipelines.import_table import import_tables
+
+    import_tables([str(table)], tmp_path / "to", Reporter(is_quiet=True))
+    section = ReferenceSection.model_validate(
+        {"samples": tmp_path / "to" / "samples.zarr", "classes": {"early": "beech"}}
+    )
+    names = LabelNames.of(section)
+    assert names.drop == {"late"}
+    write_label_names(tmp_path, names)
+    assert read_label_names(tmp_path) == names
+    assert [names.class_of(name, ("beech",)) for name in ("early", "late", "beech", "oak")] == [
+        "beech", "", "beech", "",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"classes": {"a": 1}, "drop": []}', '{"classes": {}}'])
+def test_damaged_names_of_labels_are_refused(classifier: Path, tmp_path: Path, text: str) -> None:
+    copy = tmp_path / "classifier"
+    shutil.copytree(classifier, copy)
+    (copy / "labels.json").write_text(text)
+    with pytest.raises(ClassifierError, match=r"labels\.json does not say how labels are named"):
+        predicted(copy, seasons(4), tmp_path)
 
 
 def test_no_cell_of_the_table_runs_in_a_spreadsheet(classifier: Path, tmp_path: Path) -> None:

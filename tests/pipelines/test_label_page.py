@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from cube.decisions import Decision, read_decisions, write_decisions
 from cube.errors import InputError
 from cube.relabel import apply_decisions, joined_by_decisions
 from cube.samplestore import open_samples, write_samples
+from model.doctor.trusted import trusted
 from pipelines.__main__ import main
 from pipelines.label_doctor import examine_labels, examined_lines
 from pipelines.label_findings import TABLE_COLUMNS
 from pipelines.label_page import Case, _originals
+from pipelines.learning_samples import learning_samples
 from pipelines.progress import Reporter
 from pipelines.recipe import LearningRecipe
 
@@ -215,6 +218,55 @@ def test_decisions_are_shown_kept_and_counted(tmp_path: Path) -> None:
     assert [row[0] for row in data["earlier"]] == ["stand 9", "elsewhere"]
 
 
+def test_an_accepted_label_is_doubted_no_more(tmp_path: Path) -> None:
+    stored = make_samples()
+    given = dict(zip(stored["group"].values, stored["label"].values, strict=True))
+    write_decisions(
+        tmp_path / "d.csv",
+        [Decision(group="stand 9", given=str(given["stand 9"]), action="accept")],
+    )
+    write_samples(tmp_path / "samples.zarr", apply_decisions(stored, tmp_path / "d.csv"))
+    recipe = recipe_in(tmp_path, decisions="d.csv")
+    found = examine_labels(recipe, Reporter(is_quiet=True))
+    assert (found["suspects"], found["undecided"], found["notes"]) == (2, 2, [])
+    _, _, data = page_of(tmp_path)
+    [case] = [case for case in data["cases"] if case["group"] == "stand 9"]
+    assert case["earlier"]["action"] == "accept"
+    samples = learning_samples(tmp_path / "samples.zarr")
+    kept = set(samples.group[trusted(samples)].tolist())
+    assert samples.is_settled is not None
+    assert set(samples.group[samples.is_settled].tolist()) <= kept
+    # else models doubt it
+    assert len(kept) == 1 + len(set(samples.group[trusted(replace(samples, is_settled=None))]))
+
+
+def test_decisions_that_samples_do_not_know_are_told(tmp_path: Path) -> None:
+    stored = make_samples()
+    write_samples(tmp_path / "samples.zarr", stored)
+    label = str(stored["label"].values[0])
+    decision = Decision(group=str(stored["group"].values[0]), given=label, action="accept")
+    write_decisions(tmp_path / "d.csv", [decision])
+    found = examine_labels(recipe_in(tmp_path, decisions="d.csv"), Reporter(is_quiet=True))
+    assert examined_lines(found)[-1] == (
+        "note: decisions changed since sampling; run `canopycube sample`, then look again"
+    )
+
+
+def test_what_the_page_lists_is_what_the_lines_count(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    stored = make_samples(groups=60, wrong=(4, 9, 20, 31))
+    noise = random.normal(0, 0.05, stored["reflectance"].shape).astype(np.float32)
+    write_samples(
+        tmp_path / "samples.zarr", stored.assign(reflectance=stored["reflectance"] + noise)
+    )
+    found = examine_labels(recipe_in(tmp_path), Reporter(is_quiet=True))
+    _, _, data = page_of(tmp_path)
+    assert len(data["cases"]) == found["suspects"] + found["by_map_only"]
+    assert data["by_map"] == found["by_map_only"]
+    told = [line for line in examined_lines(found) if "only the map of series" in line]
+    assert bool(told) == bool(found["by_map_only"])
+
+
 def test_a_fix_is_undone_in_its_own_words(tmp_path: Path) -> None:
     """A group that a decision made wrong is suspected, and what it was before is told."""
     stored = make_samples(wrong=(4,))
@@ -281,12 +333,13 @@ def test_other_decisions_have_a_browser_memory_of_their_own(tmp_path: Path) -> N
 def test_wrong_places_are_told_before_the_work(tmp_path: Path) -> None:
     recipe = recipe_in(tmp_path)
     reporter = Reporter(is_quiet=True)
+    with pytest.raises(InputError, match=r"no samples at .* yet; run `canopycube sample` first"):
+        examine_labels(recipe_in(tmp_path / "no"), reporter)
+    write_samples(tmp_path / "samples.zarr", make_samples(groups=9, wrong=(4,)))
     with pytest.raises(InputError, match="lies in a folder that does not exist; make it"):
         examine_labels(recipe, reporter, page=tmp_path / "no" / "page.html")
     with pytest.raises(InputError, match=r"d\.csv' cannot be read: No such file"):
         examine_labels(recipe, reporter, decisions=tmp_path / "d.csv")
-    with pytest.raises(InputError, match="samples"):
-        examine_labels(recipe, reporter)
 
 
 def test_the_command_tells_machines_and_people(

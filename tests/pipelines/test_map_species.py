@@ -222,7 +222,10 @@ def test_a_recipe_knows_the_engines_of_the_model(
         read_recipe(file, ("map.engine=warp",))
     code, _, complaint = command("map", file, "--engine", "warp")
     assert code == 2
-    assert "map.engine: found 'warp'; expected 'auto', 'exact', 'fast' or 'torch'" in complaint
+    assert (
+        "map.engine: found 'warp'; expected 'auto', 'exact', 'fast', 'torch', 'cuda' or 'cuda-fast'"
+        in complaint
+    )
 
     code, printed, _ = command("map", file, "--json", "--engine", "exact")
     assert code == 0

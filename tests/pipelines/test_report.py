@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from cube.errors import InputError
+from model.scoretable import STRICTEST
 from pipelines.report import markdown, plan_lines, read_report, summary, write_report
+from pipelines.training_text import STRICTNESS, score_lines
 
 
 def _entry(split: str, *, notes: tuple[str, ...] = (), score: float | None = 0.5) -> dict:
@@ -45,9 +47,34 @@ def test_all_three_splits_stand_in_every_form() -> None:
     text = markdown(REPORT)
     for split in ("random", "grouped", "block"):
         assert f"scores    {split}" in lines
-        assert f"| {split} | lstm |" in text
-    assert "the split finds 1 group" in lines
-    assert "– | –" in text
+        is_scored = split != "grouped"
+        assert (f"| {split} | lstm |" in text) == is_scored  # no row that holds nothing
+    for told in (lines, text):
+        assert "grouped not scored: the split finds 1 group" in told.replace("grouped:", "grouped")
+    assert text.partition("## Scores")[2].count("the split finds 1 group") == 1
+
+
+def test_the_number_of_samples_stands_beside_their_scores() -> None:
+    block = [_entry("block"), _entry("block") | {"model": "lda"}]
+    for of_lda, told in ((3, "(3 samples; whole"), (9, "(samples: lstm 3, lda 9; whole")):
+        block[1]["held_out"] = of_lda
+        assert told in "\n".join(score_lines({"entries": block}))
+
+
+def test_knndm_says_what_stood_for_the_map() -> None:
+    entries = [_entry("knndm", notes=("nothing says what will be mapped",))]
+    for is_of_hull in (True, False):
+        scores = {"entries": entries, "is_of_hull": is_of_hull}
+        training = REPORT["training"] | {"scores": scores, "split": "knndm"}
+        for told in ("\n".join(score_lines(scores)), markdown({"training": training})):
+            assert ("as their hull is, for want of a map" in told) == is_of_hull
+            assert ("as the map is" in told) != is_of_hull
+    assert "- knndm: nothing says what will be mapped" in markdown({"training": training})
+
+
+def test_the_order_of_splits_is_the_one_that_chooses() -> None:
+    assert f"in the order {', '.join(STRICTEST)}:" in STRICTNESS
+    assert STRICTNESS in markdown(REPORT)
 
 
 def test_names_cannot_break_the_page() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numba.core.errors import TypingError
 
 from model.certainty.calibrate import Calibration
 from model.classifier import SpeciesClassifier
@@ -31,6 +32,12 @@ def as_classifier(fitted: Fitted, steps: int = 12) -> SpeciesClassifier:
     )
 
 
+@pytest.fixture(autouse=True)
+def no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `auto` mean the same on every machine; devices have tests of their own."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
 @pytest.fixture
 def classifier(make_model: Make) -> SpeciesClassifier:
     return as_classifier(make_model("default", hidden=16))
@@ -55,9 +62,10 @@ def test_what_is_asked_for_is_given(classifier: SpeciesClassifier) -> None:
     torch = choose_engine(classifier, "torch")
     assert (torch.name, torch.reason, torch.model) == ("torch", "asked for", None)
     with pytest.raises(
-        ConfigError, match=r"engine is 'cuda'; expected one of auto, exact, fast, torch"
+        ConfigError,
+        match=r"engine is 'opencl'; expected one of auto, exact, fast, torch, cuda, cuda",
     ):
-        choose_engine(classifier, "cuda")
+        choose_engine(classifier, "opencl")
 
 
 @pytest.mark.parametrize("asked", ["auto", "exact", "fast"])
@@ -68,7 +76,7 @@ def test_unknown_networks_are_left_to_torch(
     with caplog.at_level(logging.INFO, "model.engines"):
         engine = choose_engine(classifier, asked)
     assert engine.name == "torch"
-    assert engine.reason == "our kernels do not compute a TempCNN is no LSTM"
+    assert engine.reason == "our kernels do not know the model: a TempCNN is no LSTM"
     assert len(caplog.records) == 1
 
 
@@ -96,6 +104,23 @@ def test_a_broken_kernel_is_not_used(
     found = predict_block(classifier, block, classifier.required_bands)
     same = predict_block(classifier, block, classifier.required_bands, engine="torch")
     np.testing.assert_array_equal(found.class_value, same.class_value)
+
+
+def test_a_kernel_that_cannot_be_compiled_is_not_used(
+    classifier: SpeciesClassifier,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from model.engines import compiled
+
+    def refuse(*_: object) -> None:
+        raise TypingError("no such instruction\nand much more")
+
+    monkeypatch.setattr(compiled, "run_layer", refuse)
+    with caplog.at_level(logging.WARNING, "model.engines"):
+        assert choose_engine(classifier, "exact").name == "torch"
+    assert "cannot be compiled on this machine and is NOT used: no such instruct" in caplog.text
+    assert "much more" not in caplog.text
 
 
 def test_fast_that_is_not_good_enough_becomes_exact(

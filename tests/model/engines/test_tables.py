@@ -6,14 +6,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.engines.bfloat import pairs_of
 from model.engines.preparing import locate
-from model.engines.tables import points_of, tabulate
+from model.engines.tables import paired_table, points_of, tabulate
 from model.networks.encoding import NARROWEST, PiecewiseEncoding
 
 LIMIT = 10.0
 
 
-def both(edges: np.ndarray, values: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def as_float(bits: np.ndarray) -> np.ndarray:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def both(
+    edges: np.ndarray, values: np.ndarray, mask: np.ndarray, *, paired: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Return what tables and what the encoding give one gate per weight vector."""
     features, pieces = len(edges), edges.shape[1] - 1
     weights = np.random.default_rng(0).normal(0, 0.3, (features + features * pieces + 1, 7))
@@ -29,9 +36,29 @@ def both(edges: np.ndarray, values: np.ndarray, mask: np.ndarray) -> tuple[np.nd
     places = np.empty((1, features, count), np.int32)
     low, high = (np.empty((1, features, count), np.float32) for _ in range(2))
     locate(
-        inputs, points.values, points.counts, points.firsts, points.inverse, 1, places, low, high
+        inputs,
+        points.values,
+        points.counts,
+        points.firsts,
+        points.inverse,
+        1,
+        False,
+        places,
+        low,
+        high,
     )
     found = np.zeros((count, 7))
+    if paired:
+        locate(
+            inputs, points.values, points.counts, points.firsts, points.inverse, 1, True,
+            places, low, high,
+        )  # fmt: skip
+        near, further = (pairs_of(one.astype(np.float32)) for one in paired_table(points, table))
+        for feature in range(features):
+            entry, words = places[0, feature], low[0, feature].view(np.uint32)
+            found += as_float(words & 0xFFFF)[:, None] * as_float(near[entry]).astype(float)
+            found += as_float(words >> 16)[:, None] * as_float(further[entry]).astype(float)
+        return found, expected
     for feature in range(features):
         entry = places[0, feature]
         found += low[0, feature][:, None].astype(float) * table[entry]
@@ -62,6 +89,18 @@ def test_tables_give_what_the_encoding_gives(
     np.testing.assert_allclose(found, expected, atol=5e-6 + 1e-6 * spread * steepest)
 
 
+def test_paired_tables_are_right_to_bfloat16() -> None:
+    generator = np.random.default_rng(3)
+    edges = np.sort(generator.normal(0, 1, (4, 9)), axis=1).astype(np.float32).astype(float)
+    values = generator.normal(0, 1, (500, 4)).astype(np.float32).astype(float)
+    mask = (generator.random(500) < 0.8).astype(float)
+    found, expected = both(edges, values, mask, paired=True)
+    error = np.abs(found - expected)
+    assert error.max() < 0.04  # of sums of four features' pieces, each of up to 1 or 2
+    assert error.mean() < 0.003
+    assert not found[mask == 0].any()
+
+
 @pytest.mark.parametrize(
     "edges",
     [
@@ -88,7 +127,16 @@ def test_no_place_lies_outside_the_table() -> None:
     places = np.empty((1, 1, 5), np.int32)
     low, high = (np.empty((1, 1, 5), np.float32) for _ in range(2))
     locate(
-        inputs, points.values, points.counts, points.firsts, points.inverse, 64, places, low, high
+        inputs,
+        points.values,
+        points.counts,
+        points.firsts,
+        points.inverse,
+        64,
+        False,
+        places,
+        low,
+        high,
     )
     assert places.ravel().tolist() == [0, 192, 192, 0, 128]
     assert low.ravel().tolist() == [1, 0, 0, 0, 1]

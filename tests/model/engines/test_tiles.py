@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from model.engines.arithmetic import Arithmetic, EmulatedSplitTiles, EmulatedTiles
+from model.engines.bfloat import pairs_of
 from model.engines.compiled import BLOCK, CompiledModel
-from model.engines.packed import pairs_of
 from model.engines.tile_layer import split_inputs
 from model.engines.tiles import (
     TILES,
