@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float32, Int16, Int64, UInt8
 
 from model.classifier import SpeciesClassifier
 from model.engines import choose_engine
-from model.engines.compiled import BLOCK
 from model.engines.pixels import STORED_NODATA, STORED_SCALE, nodata_of, reflectance_of
 from model.engines.preparing import count_clear
 from model.errors import ClassifierError
@@ -51,9 +50,6 @@ class Prediction:
 EXTRA_LAYERS = ("likely_classes", "applicable")
 """What a prediction says beside the rest if asked to. Whether a pixel is like the training samples
 is a search among them and a pass through the network in PyTorch, whatever the engine."""
-
-_PART = 16 * BLOCK
-"""Pixels whose probabilities are in memory at once."""
 
 
 def predict_block(
@@ -125,7 +121,7 @@ def predict_block(
     is_classified = observed >= min_months
     if wanted is not None:
         is_classified &= wanted.ravel()
-    parts = _parts(np.flatnonzero(is_classified))
+    parts = _parts(np.flatnonzero(is_classified), chosen_engine.part)
     if threads > 1 and chosen_engine.model is not None:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(classify, parts))
@@ -144,9 +140,9 @@ def predict_block(
     )
 
 
-def _parts(wanted: Int64[np.ndarray, "n"]) -> Iterator[Int64[np.ndarray, "part"]]:
-    for start in range(0, len(wanted), _PART):
-        yield wanted[start : start + _PART]
+def _parts(wanted: Int64[np.ndarray, "n"], size: int) -> Iterator[Int64[np.ndarray, "part"]]:
+    for start in range(0, len(wanted), size):
+        yield wanted[start : start + size]
 
 
 def _band_indices(

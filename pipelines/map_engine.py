@@ -23,7 +23,7 @@ def engine_details(job: MapJob) -> dict[str, Any]:
     difference of a probability. As plain JSON values.
     """
     details: dict[str, Any] = {"name": job.engine, "reason": job.engine_reason}
-    if job.engine != "fast":
+    if job.engine not in ("fast", "cuda-fast"):
         return details
     found = measure_difference(
         load_once(job.classifier, job.stamp),

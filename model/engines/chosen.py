@@ -18,7 +18,7 @@ from numba.core.errors import NumbaError
 
 from model.classifier import SpeciesClassifier
 from model.engines.arithmetic import exact_arithmetics, fast_arithmetic, instructions
-from model.engines.compiled import CompiledModel
+from model.engines.compiled import BLOCK, CompiledModel
 from model.engines.device import DeviceModel
 from model.engines.device_access import DeviceError, find_device, give_up
 from model.engines.oracle import true_probability
@@ -57,6 +57,13 @@ class Engine:
     """Our own kernels, or a device; None for PyTorch, or for the arrays of a simple model."""
     difference: float | None
     """Largest difference of a probability from double precision in the self-test; None untested."""
+
+    @property
+    def part(self) -> int:
+        """Pixels that it had best be asked about at once: some of its blocks or batches."""
+        if isinstance(self.model, DeviceModel):
+            return 4 * self.model.batch
+        return 16 * BLOCK
 
     def probability(
         self,

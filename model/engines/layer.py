@@ -6,7 +6,7 @@ import typing
 import numpy as np
 
 from model.engines.cell import cell_block, lanes_of, rows_of, values_per_word
-from model.engines.kept import kept
+from model.networks.kept import kept
 
 compiled = kept()
 

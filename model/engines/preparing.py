@@ -10,8 +10,8 @@ import typing
 
 import numpy as np
 
-from model.engines.kept import kept
 from model.engines.program import Code
+from model.networks.kept import kept
 
 compiled = kept(error_model="numpy")
 

@@ -7,7 +7,7 @@ import typing
 import numpy as np
 
 from model.engines.cell import attention_of
-from model.engines.kept import kept
+from model.networks.kept import kept
 from model.networks.kernel import COLUMNS, ROWS, add_block
 
 compiled = kept(fastmath={"contract", "nsz", "reassoc"})

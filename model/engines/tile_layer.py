@@ -11,7 +11,6 @@ import numpy as np
 
 from model.engines.block import TABLE_ROWS
 from model.engines.cell import gate_row, is_split, looked_up_block
-from model.engines.kept import kept
 from model.engines.tiles import (
     ROW_BYTES,
     TILE_BYTES,
@@ -21,6 +20,7 @@ from model.engines.tiles import (
     tiles_begin,
     tiles_end,
 )
+from model.networks.kept import kept
 
 compiled = kept()
 

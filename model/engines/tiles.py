@@ -18,7 +18,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic, overload
 
-from model.engines.kept import kept
+from model.networks.kept import kept
 
 TILE_BYTES = 1024
 ROW_BYTES = 64

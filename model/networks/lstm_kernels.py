@@ -8,12 +8,12 @@ as torch orders them.
 
 import typing
 
-import numba
 import numpy as np
 
+from model.networks.kept import kept
 from model.networks.kernel import COLUMNS, ROWS, add_block, squash
 
-_compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+_compiled = kept(fastmath={"contract", "nsz"})
 
 
 @_compiled
@@ -132,7 +132,7 @@ def _add_panels_product(strip, skipped, panels, begin, depth, result, row):
         )
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@kept(fastmath=True)
 @typing.no_type_check
 def _sum(values):
     total = np.float32(0)

@@ -12,14 +12,17 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache
 
-_HERE = Path(__file__).parent
-_NETWORKS = _HERE.parent / "networks"
+_NETWORKS = Path(__file__).parent
+_ENGINES = _NETWORKS.parent / "engines"
 
 _SOURCES = hashlib.sha256(
     b"".join(
         path.read_bytes()
         for path in (
-            *(_HERE / f"{name}.py" for name in ("arithmetic", "block", "cell", "program", "tiles")),
+            *(
+                _ENGINES / f"{name}.py"
+                for name in ("arithmetic", "block", "cell", "program", "tiles")
+            ),
             *(_NETWORKS / f"{name}.py" for name in ("kernel", "vectors")),
         )
     )
