@@ -63,6 +63,14 @@ def table_header(file: Path) -> tuple[str, ...]:
     return split_header(next(line_blocks(file)).text, file=file.name)
 
 
+def has_usual_columns(header: tuple[str, ...]) -> bool:
+    """Say whether a table has the usual columns of series, or those of an export."""
+    by_word = {name.strip().lower(): name for name in header}
+    if "image_date" in by_word or "system:index" in by_word:
+        return True
+    return all(_first(by_word, words) is not None for words in (_ID, _DATE, _LABEL))
+
+
 def row_columns(header: tuple[str, ...], file: Path) -> RowColumns | None:
     """Return which column holds what; None where there are no labels."""
     by_word = {name.strip().lower(): name for name in header}

@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cube.errors import InputError
+from pipelines.series_options import add_series_options, series_options
 
 if TYPE_CHECKING:
     from pipelines.audit_text import AuditReport
+
+
+AUDITED = ("id", "label", "date", "year", "bands", "wide", "start", "step", "nodata")
+"""Options of tables of series that decide what an audit reads."""
 
 
 def add_audit_options(command: argparse.ArgumentParser) -> None:
@@ -26,6 +31,9 @@ def add_audit_options(command: argparse.ArgumentParser) -> None:
         metavar="CODE",
         help="severe findings that are no failure, e.g. split-canary",
     )
+    command.add_argument("--crs", help="CRS of x and y, where places are not longitude, latitude")
+    command.add_argument("--scale", type=float, help="physical value of one count, e.g. 0.0001")
+    add_series_options(command, only=AUDITED)
     command.add_argument("--rows", type=Path, metavar="FILE.csv", help="write all rows to look at")
 
 
@@ -46,15 +54,23 @@ def audit_command(options: argparse.Namespace) -> dict[str, Any]:
         write_rows,
     )
 
+    read = series_options(options)
+    is_of_tables = read != type(read)()
     allowed = check_allowed(options.allow)
     named = [Path(name) for name in options.what]
-    if any(path.suffix == ".toml" for path in named):
+    is_recipe = any(path.suffix == ".toml" for path in named)
+    is_store = len(named) == 1 and (named[0] / "zarr.json").is_file()
+    if is_of_tables and (is_recipe or is_store):
+        raise InputError(
+            f"--label, --date and the like go with tables; {options.what[0]!r} is none, leave them out"
+        )
+    if is_recipe:
         report, by_recipe = _of_recipe(named, tuple(options.overrides))
         allowed |= by_recipe
-    elif len(named) == 1 and (named[0] / "zarr.json").is_file():
+    elif is_store:
         report = audit_run(named[0])
     else:
-        report = audit_tables(options.what)
+        report = audit_tables(options.what, options=read)
     if options.rows:
         write_rows(options.rows, report)
     if not options.json:

@@ -1,93 +1,83 @@
 """Tables of labelled pixels and dates in, their rows as they are out: nothing repaired or left out."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
-from jaxtyping import Float32, Float64, Int32, Int64, Shaped
+from jaxtyping import Float64, Int32
 
-from cube.bands import BANDS, SCALE
 from cube.errors import InputError
+from cube.series import SeriesOptions
 from cube.tables.geojson import points_of
 from cube.tables.read import PARQUET_SUFFIXES
-from pipelines.audit_columns import RowColumns, row_columns, table_header
+from pipelines.audit_columns import RowColumns, has_usual_columns, row_columns, table_header
+from pipelines.audit_series import is_series, series_rows
+from pipelines.plain_rows import PlainRows, count_scales, joined_rows
 
 _MOST_ROWS = 20_000_000
 _LONGEST = 300
 """Characters of a class or an id: every row takes as much memory as the longest."""
-_COUNTS_FROM = 2.0
-"""Median above which reflectance must be counts."""
-
 _NO_VALUE = ("", "NaN", "nan", "NA", "null", "None")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PlainRows:
-    """The labelled rows of one or more tables, in their order."""
-
-    is_export: bool
-    """Whether they have the form of Earth Engine's exports, which the reference workflow trains on."""
-    values: Float32[np.ndarray, "row band"]
-    """Counts times their scale, so physical units where they are no fill value; NaN where blank."""
-    bands: tuple[str, ...]
-    """Canonical names of Sentinel-2's bands, others as they are."""
-    columns: Mapping[str, Float32[np.ndarray, " row"]]
-    """Columns of indices and colours, as they are."""
-    key: Shaped[np.ndarray, " row"]
-    """What tells sequences apart: the text of the coordinates, or the id."""
-    place: Float64[np.ndarray, "row 2"] | None
-    """Longitude and latitude; None where a table has none."""
-    day: Int32[np.ndarray, " row"]
-    """Days since 1970."""
-    label: Shaped[np.ndarray, " row"]
-    """Class, text."""
-    number: Shaped[np.ndarray, " row"]
-    """Number of the row as text, with its file where there are several; a CSV's header is row 1."""
-
-    def __len__(self) -> int:
-        return len(self.day)
-
-
-def read_plain_rows(files: Sequence[Path]) -> tuple[PlainRows, tuple[str, ...]]:
+def read_plain_rows(
+    files: Sequence[Path], options: SeriesOptions | None = None
+) -> tuple[PlainRows, tuple[str, ...]]:
     """Return the rows of all tables that have labels, and the names of those that have none.
 
     A table is an Earth Engine export (bands, `image_date`, `.geo` or coordinates, `Class`) or
-    labelled series (`id`, `date`, `label`, one column a band). Raises `InputError` for others, for
-    tables of different columns, and where a value is no number or no date.
+    labelled series as `import-table` reads them, with what `options` say of them. Raises
+    `InputError` for others, for tables of different columns, and where a value is no number or no
+    date.
     """
-    parts, unlabelled, first = [], [], None
+    parts: list[PlainRows] = []
+    unlabelled, first = [], None
     for file in files:
-        header = table_header(file)
-        columns = row_columns(header, file)
-        if columns is None:
+        rows = _labelled(file, options)
+        if rows is None:
             unlabelled.append(file.name)
             continue
-        first = first or (file.name, columns)
-        if (columns.is_export, set(columns.bands)) != (first[1].is_export, set(first[1].bands)):
+        first = first or (file.name, rows)
+        if (rows.is_export, set(rows.bands)) != (first[1].is_export, set(first[1].bands)):
             raise InputError(
-                f"{file.name!r} has other bands than {first[0]!r}: {', '.join(columns.bands)} "
+                f"{file.name!r} has other bands than {first[0]!r}: {', '.join(rows.bands)} "
                 f"against {', '.join(first[1].bands)}; audit them one by one"
             )
-        rows = _rows(_read(file, header, columns), columns, file)
         if len(files) > 1:
             rows = _named_after(file, rows)
         parts.append(rows)
     if not parts:
         raise InputError(
-            f"{files[0].name!r} has no column Class or label; an audit needs labelled rows"
+            f"{files[0].name!r} has no column Class or label; an audit needs labelled rows. If "
+            "another column is the class, name it with --label"
             if len(files) == 1
             else f"none of {len(files)} tables has a column Class or label"
         )
-    whole = _joined(parts)
+    whole = joined_rows(parts)
     if not len(whole):
         raise InputError(f"{files[0].name!r} has a header but no row; an audit needs labelled rows")
     return whole, tuple(unlabelled)
+
+
+def _labelled(file: Path, options: SeriesOptions | None) -> PlainRows | None:
+    """Return the rows of a table; None if they have no labels."""
+    header = table_header(file)
+    if options is not None and options != SeriesOptions():
+        if not is_series(header, options, file):
+            raise InputError(
+                f"{file.name!r} is an export of pixels, which is audited as it is; options of "
+                "tables of series say nothing of it, leave them out"
+            )
+        return series_rows(file, options)
+    if not has_usual_columns(header) and is_series(header, SeriesOptions(), file):
+        return series_rows(file, SeriesOptions())
+    columns = row_columns(header, file)
+    return None if columns is None else _rows(_read(file, header, columns), columns, file)
 
 
 def _named_after(file: Path, rows: PlainRows) -> PlainRows:
@@ -155,7 +145,8 @@ def _rows(table: pa.Table, columns: RowColumns, file: Path) -> PlainRows:
             )
         return words
 
-    label = np.array([word.strip() for word in text(columns.label).to_pylist()], dtype=str)
+    written = np.array(text(columns.label).to_pylist(), dtype=str)
+    label = np.char.strip(written)
     if (is_blank := label == "").any():
         row = _row_number(file, int(is_blank.argmax()))
         raise InputError(f"{file.name!r}, row {row} has no {columns.label}; give every row a class")
@@ -170,7 +161,7 @@ def _rows(table: pa.Table, columns: RowColumns, file: Path) -> PlainRows:
             "become one sequence"
         )
     bands = np.stack([numbers(name) for name in columns.bands.values()], axis=1)
-    scale = _scales(bands, tuple(columns.bands), is_export=columns.is_export)
+    scale = count_scales(bands, tuple(columns.bands), is_export=columns.is_export)
     return PlainRows(
         is_export=columns.is_export,
         values=(bands * scale).astype(np.float32),
@@ -182,6 +173,7 @@ def _rows(table: pa.Table, columns: RowColumns, file: Path) -> PlainRows:
         place=_places(table, columns, file),
         day=_days(text(columns.date), columns.date, file),
         label=label,
+        written=written,
         number=np.array([str(_row_number(file, at)) for at in range(len(table))], dtype=str),
     )
 
@@ -189,18 +181,6 @@ def _rows(table: pa.Table, columns: RowColumns, file: Path) -> PlainRows:
 def _row_number(file: Path, at: int) -> int:
     """Return the number of the row of data `at`: the header of a CSV is row 1, Parquet has none."""
     return at + (1 if file.suffix.lower() in PARQUET_SUFFIXES else 2)
-
-
-def _scales(
-    values: Float64[np.ndarray, "row band"], bands: tuple[str, ...], *, is_export: bool
-) -> Float64[np.ndarray, " band"]:
-    """Return the physical value of one count of each band; 1 where values are physical already."""
-    is_known = np.array([band in BANDS for band in bands])
-    reflectance = values[:, [band in BANDS and BANDS[band].has_offset for band in bands]]
-    real = reflectance[np.isfinite(reflectance) & (reflectance > 0) & (reflectance != 65535)]
-    is_counts = bool(real.size and np.median(real) > _COUNTS_FROM) or (is_export and not real.size)
-    factors = [BANDS[band].stored_per_count * SCALE if band in BANDS else 1.0 for band in bands]
-    return np.where(is_known & is_counts, factors, 1.0)
 
 
 def _places(
@@ -236,40 +216,3 @@ def _days(text: pa.Array, name: str, file: Path) -> Int32[np.ndarray, " row"]:
             f"{file.name!r}: column {name!r} holds what is no date: {str(error)[:100]}; expected "
             "YYYY-MM-DD"
         ) from error
-
-
-def _joined(parts: list[PlainRows]) -> PlainRows:
-    """Return all rows, one table after the other; bands in the order of the first."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    orders = [[part.bands.index(band) for band in first.bands] for part in parts]
-    whole: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("key", "day", "label", "number")
-    }
-    shared = [name for name in first.columns if all(name in part.columns for part in parts)]
-    places = [part.place for part in parts if part.place is not None]
-    return PlainRows(
-        is_export=first.is_export,
-        bands=first.bands,
-        values=np.concatenate(
-            [part.values[:, order] for part, order in zip(parts, orders, strict=True)]
-        ),
-        columns={name: np.concatenate([part.columns[name] for part in parts]) for name in shared},
-        place=np.concatenate(places) if len(places) == len(parts) else None,
-        **whole,
-    )
-
-
-def order_by_date(
-    rows: PlainRows,
-) -> tuple[Int64[np.ndarray, " row"], Int64[np.ndarray, " row"]]:
-    """Return the order of the rows by sequence and date, and of each row in it its sequence.
-
-    A sequence is the rows of one key and one class. Equal dates stay in the order of the table.
-    """
-    names = np.char.add(np.char.add(rows.key, "\x1f"), rows.label)
-    number = np.unique(names, return_inverse=True)[1].astype(np.int64)
-    order = np.lexsort((rows.day, number))
-    return order.astype(np.int64), number[order]

@@ -13,6 +13,7 @@ from pyproj import Transformer
 
 from cube.errors import InputError
 from cube.grid import LON_LAT, utm_crs
+from cube.series import SeriesOptions
 from cube.tables.groups import groups_of
 from model.audit import NO_DAY, Audited, Finding, audit
 from model.audit.finding import SEVERITIES, rows_of, some
@@ -20,9 +21,11 @@ from model.audit.steps import by_chance, filled_down, rows_filled_down
 from model.errors import SplitError
 from model.samples import Samples
 from model.split import Folds, make_folds
-from pipelines.audit_rows import PlainRows, order_by_date, read_plain_rows
+from pipelines.audit_labels import labels_spelt
+from pipelines.audit_rows import read_plain_rows
 from pipelines.audit_text import AuditReport
 from pipelines.import_table import find_tables
+from pipelines.plain_rows import PlainRows, order_by_date
 
 WORKFLOW_STEPS = 12
 """Steps of the reference workflow: shorter sequences are padded with their last row."""
@@ -50,17 +53,23 @@ class _Where:
     """Easting and northing in the UTM zone of their middle."""
 
 
-def audit_tables(names: Sequence[str], *, folds: int = 5, seed: int = 0) -> AuditReport:
+def audit_tables(
+    names: Sequence[str],
+    *,
+    options: SeriesOptions | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> AuditReport:
     """Return the audit of tables as they are: no value is repaired, masked or left out.
 
-    `names` are files, folders or patterns. Rows of one text of coordinates (or one id) become a
+    `names` are files, folders or patterns; `options` say what tables of series do not. Rows of one text of coordinates (or one id) become a
     sequence by date. Sequences of Earth Engine's exports are padded to twelve steps with their last
     row and split at random by pixel, as the reference workflow does and believes; they are split by
     group and block, too. Tables without labels are passed over. Raises `InputError` for files that
     are no such tables.
     """
     started = time.perf_counter()
-    rows, unlabelled = read_plain_rows(find_tables(names))
+    rows, unlabelled = read_plain_rows(find_tables(names), options)
     order, sequence = order_by_date(rows)
     where = _where(rows)
     audited = _audited(rows, order, sequence, where)
@@ -195,7 +204,7 @@ def _of_table(
     """Return findings that sequences do not show: rows filled down, texts of places, single looks."""
     sequence_of = np.empty(len(order), np.int64)
     sequence_of[order] = sequence
-    found = []
+    found = labels_spelt(rows.written, sequence_of)
     cell = sequence_of if where is None else where.cell
     is_filled = rows_filled_down(rows.values, cell)
     if is_filled.sum() > max(2, by_chance(len(rows.bands)) * len(rows)):

@@ -13,7 +13,9 @@ from cube.errors import InputError, WorkFailedError
 from model.audit import CODES, Finding
 from pipelines.printable import printable
 
-TABLE_CODES = frozenset({"single-look", "coordinates-spelt", "duplicate-date"})
+TABLE_CODES = frozenset(
+    {"single-look", "coordinates-spelt", "duplicate-date", "labels-spelt", "labels-mixed"}
+)
 """Codes of what only a table shows."""
 
 RECIPE_CODES = frozenset({"split-impossible"})

@@ -11,7 +11,7 @@ from pipelines.classifier_plots import (
     months_plot,
     reliability_plot,
 )
-from pipelines.periods_told import changes, joined
+from pipelines.periods_told import joined, left_out
 from pipelines.training_text import (
     AUDIT_OFF,
     STRICTNESS,
@@ -229,15 +229,15 @@ def _importance(training: dict[str, Any]) -> list[str]:
     if months := found.get("months"):
         steps = [one["periods"] for one in months]
         rows = [
-            [str(len(one["periods"])), _figure(one["macro_f1"]), _text(change)]
-            for one, change in zip(months, changes(steps), strict=True)
+            [str(len(one["periods"])), _figure(one["macro_f1"]), _text(gone)]
+            for one, gone in zip(months, left_out(steps), strict=True)
         ]
         parts += [
             "<h2>How few periods are enough</h2>",
             "<p>Periods are hidden one after another from the models of the folds, the least useful "
             f"first.{_enough(found.get('enough'), steps[0])}</p>",
             months_plot([len(kept) for kept in steps], [one["macro_f1"] for one in months]),
-            _table(["periods", "macro-F1", "seen"], rows, numbers=(0, 1)),
+            _table(["periods", "macro-F1", "left out, beside those above"], rows, numbers=(0, 1)),
         ]
     return parts
 

@@ -95,9 +95,7 @@ def examined_lines(found: dict[str, Any]) -> list[str]:
         f"({found['undecided']:,} undecided); about {found['noise']:.0%} may be wrong"
     ]
     if others := found["by_map_only"]:
-        lines.append(
-            f"the page lists {others:,} more, which only the map of series would remove"
-        )
+        lines.append(f"the page lists {others:,} more, which only the map of series would remove")
     for one in found["most_doubtful"]:
         text = f"{one['group']}: {one['given']}, looks like {one['suggested']}"
         lines.append(f"  {one['score']:.2f}  {printable(text)}")

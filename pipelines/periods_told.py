@@ -1,6 +1,7 @@
 """Periods that a model was left with, one after another in; what a table of them says out."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 _RUN = 3
 """Neighbours from which on only the first and the last are named."""
@@ -26,21 +27,15 @@ def joined(chosen: Sequence[str], every: Sequence[str]) -> str:
     )
 
 
-def changes(steps: Sequence[Sequence[str]]) -> list[str]:
-    """Return what changes with each of the `steps`, which hold the periods that are left.
+def left_out(steps: Sequence[Sequence[str]]) -> list[str]:
+    """Return what each of the `steps`, which hold the periods that are left, leaves out anew.
 
-    The first is told as `all of them`, each other as the periods that go with it, the last with
-    what then remains.
+    The first leaves out nothing; the last also says what then remains.
     """
-    told = []
-    for number, kept in enumerate(steps):
-        if number == 0:
-            told.append("all of them")
-            continue
+    told = ["none"]
+    for before, kept in pairwise(steps):
         here = set(kept)
-        gone = joined([name for name in steps[number - 1] if name not in here], steps[0])
-        is_last = number == len(steps) - 1
-        told.append(
-            f"without {gone}; {joined(kept, steps[0])} is left" if is_last else f"without {gone}"
-        )
+        told.append(joined([name for name in before if name not in here], steps[0]))
+    if len(steps) > 1:
+        told[-1] += f"; what remains is {joined(steps[-1], steps[0])}"
     return told

@@ -4,7 +4,7 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,17 @@ from cube.errors import InputError, WorkFailedError
 from cube.series import AlignedSeries, SeriesOptions, align_to, read_series
 from cube.series.columns import bands_in
 from cube.series.table import table_header
-from model.assess import Scores
 from model.classifier import SpeciesClassifier
 from model.errors import ClassifierError
 from pipelines.import_table import find_tables
-from pipelines.label_names import LabelNames, read_label_names
+from pipelines.label_names import read_label_names
+from pipelines.predict_scores import score_lines, scores_of
 from pipelines.printable import printable
 from pipelines.progress import Reporter
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 _FIRST = ("id", "class", "confidence", "margin", "months_observed")
 _ROWS = 65_536
-_MOST_UNKNOWN = 0.1
-"""Share of labelled series whose label may be unknown if the others are to be scored."""
-_TOLD = 3
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
@@ -93,7 +90,9 @@ def predict_table(
         if is_told.any()
         else None,
         "applicable": None if is_inside is None else int(is_inside.sum()),
-        "scores": _scores(loaded, read_label_names(classifier), aligned, probability),
+        "scores": scores_of(
+            loaded, read_label_names(classifier), aligned.observations.label, probability
+        ),
         "dropped": aligned.dropped,
         "notes": list(series.notes),
         "seconds": round(time.perf_counter() - started, 2),
@@ -111,40 +110,9 @@ def prediction_lines(report: dict[str, Any]) -> list[str]:
             f"          {inside:,} of them like the training samples (is_applicable); beyond, "
             "scores say nothing"
         )
-    lines += _score_lines(report["scores"])
+    lines += score_lines(report["scores"])
     lines += [f"left out  {count:,} {reason}" for reason, count in report["dropped"].items()]
     return lines + [f"note      {printable(note)}" for note in report["notes"]]
-
-
-def _score_lines(scores: dict[str, Any] | None) -> list[str]:
-    """Return the scores, or why there are none, and which labels they are not of."""
-    if not scores:
-        return []
-    unknown, left_out = scores["unknown_labels"], scores["left_out_labels"]
-    if "accuracy" not in scores:
-        others = unknown or left_out
-        which = "no class of the classifier" if unknown else "of classes left out of training"
-        return [
-            f"scores    none: {sum(others.values()):,} of {scores['labelled']:,} labelled series are "
-            f"{which}: {_some(others)}"
-        ]
-    lines = [
-        f"scores    accuracy {scores['accuracy']:.3f}, macro-F1 {scores['macro_f1']:.3f} over "
-        f"{scores['series']:,} labelled series (right only if none of them trained)"
-    ]
-    if unknown:
-        lines.append(f"          without {_some(unknown)}: no class of the classifier")
-    if left_out:
-        lines.append(f"          without {_some(left_out)}: left out of training")
-    return lines
-
-
-def _some(counts: Mapping[str, int]) -> str:
-    """Name the most frequent labels."""
-    ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    named = ", ".join(f"{printable(name)!r} {count:,}" for name, count in ranked[:_TOLD])
-    more = f" and {len(ranked) - _TOLD} more" if len(ranked) > _TOLD else ""
-    return named + more
 
 
 def check_target(target: Path) -> None:
@@ -252,41 +220,6 @@ def _likely(
     known = np.nan_to_num(probability, nan=1 / probability.shape[1])
     sets = classifier.likely_classes(known) & np.isfinite(probability)
     return ["; ".join(np.array(classifier.classes)[row].tolist()) for row in sets]
-
-
-def _scores(
-    classifier: SpeciesClassifier,
-    names: LabelNames,
-    aligned: AlignedSeries,
-    probability: Float32[np.ndarray, "series class"],
-) -> dict[str, Any] | None:
-    """Score series by their labels, named as training named them.
-
-    Where more than a few labels are unknown there are no scores: those of the few classes that
-    happen to be called alike would say nothing.
-    """
-    label = aligned.observations.label
-    if label is None or not (labelled := int((label != "").sum())):
-        return None
-    number = {name: at for at, name in enumerate(classifier.classes)} | {"": -1}
-    true = np.array(
-        [number[names.class_of(name, classifier.classes)] for name in label.tolist()], np.int64
-    )
-    used = (true >= 0) & np.isfinite(probability[:, 0])
-    others = Counter(name for name in label[true < 0].tolist() if name)
-    unknown = {name: count for name, count in others.items() if not names.leaves_out(name)}
-    found: dict[str, Any] = {
-        "series": int(used.sum()),
-        "labelled": labelled,
-        "unknown_labels": unknown,
-        "left_out_labels": {name: n for name, n in others.items() if name not in unknown},
-    }
-    if not used.any() or sum(unknown.values()) > _MOST_UNKNOWN * labelled:
-        return found
-    scores = Scores.from_labels(
-        true[used], probability[used].argmax(axis=1).astype(np.int64), classifier.classes
-    )
-    return found | scores.to_dict()
 
 
 def _guarded(table: pa.Table) -> pa.Table:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cube.errors import InputError
@@ -23,62 +24,77 @@ _COLUMNS = {
 }
 
 
-def add_series_options(parser: argparse.ArgumentParser, *, is_prediction: bool = False) -> None:
+def add_series_options(
+    parser: argparse.ArgumentParser,
+    *,
+    is_prediction: bool = False,
+    only: Sequence[str] | None = None,
+) -> None:
     """Add what is said of tables of series; `--crs`, `--scale`, `--first`, `--last` are elsewhere.
 
-    For a prediction the classifier says the bands, and nothing is split.
+    For a prediction the classifier says the bands, and nothing is split. `only` names those that
+    the command takes; of the others it has what holds where nothing is said.
     """
     series = parser.add_argument_group("tables of labelled series (id, date, label, values)")
+    calendar = ", or calendar: that of the classifier" if is_prediction else ""
+    wanted = _COLUMNS.keys() | _OTHERS.keys() if only is None else set(only)
+    wanted -= {"bands", "group_distance", "block_degrees"} if is_prediction else set()
     for name, text in _COLUMNS.items():
-        series.add_argument(f"--{name}", metavar="COLUMN", help=text)
-    if is_prediction:
-        parser.set_defaults(bands=None, group_distance=None, block_degrees=None)
-    else:
-        series.add_argument(
-            "--bands", metavar="NAME,NAME", help="value columns (default: those that vary in time)"
-        )
-    series.add_argument(
-        "--wide",
-        metavar="PATTERN",
-        help="names of value columns, e.g. '{band}_{date}' or 'OPTICAL-{band}-ts{step}-10m'",
-    )
-    series.add_argument(
-        "--start", metavar="DAY", help="day of the first step, or its column, where steps count"
-    )
-    series.add_argument(
-        "--step",
-        metavar="STEP",
-        help="common calendar: month, half-month, season or a number of days"
-        + (", or calendar: that of the classifier" if is_prediction else ""),
-    )
-    series.add_argument(
-        "--nodata",
-        action="append",
-        default=[],
-        metavar="VALUE",
-        help="value that means not observed; nan for empty cells, auto for the usual ones",
-    )
-    series.add_argument(
-        "--duplicates",
-        choices=("refuse", "first", "mean"),
-        default="refuse",
-        help="what is taken where a series has a date twice (%(default)s)",
-    )
-    series.add_argument("--sort", action="store_true", help="rows may come in any order of dates")
-    if is_prediction:
-        return
-    series.add_argument(
-        "--group-distance",
-        type=float,
-        metavar="METRES",
-        help="places this near each other are one group (default: 1000; long chains are cut)",
-    )
-    series.add_argument(
-        "--block-degrees",
-        type=float,
-        metavar="DEGREES",
-        help="edge of spatial blocks (default: 1, less where that gives under five)",
-    )
+        if name in wanted:
+            series.add_argument(f"--{name}", metavar="COLUMN", help=text)
+    for name, given in _OTHERS.items():
+        if name in wanted:
+            more = {"help": given["help"] + calendar} if name == "step" else {}
+            series.add_argument(f"--{name.replace('_', '-')}", **(given | more))
+    for name in (_COLUMNS.keys() | _OTHERS.keys()) - wanted:
+        parser.set_defaults(**{name: _OTHERS.get(name, {}).get("default")})
+
+
+_OTHERS: dict[str, dict[str, Any]] = {
+    "bands": {
+        "metavar": "NAME,NAME",
+        "help": "value columns (default: those that vary in time)",
+    },
+    "wide": {
+        "metavar": "PATTERN",
+        "help": "names of value columns, e.g. '{band}_{date}' or 'OPTICAL-{band}-ts{step}-10m'",
+    },
+    "start": {
+        "metavar": "DAY",
+        "help": "day of the first step, or its column, where steps count",
+    },
+    "step": {
+        "metavar": "STEP",
+        "help": "common calendar: month, half-month, season or a number of days",
+    },
+    "nodata": {
+        "action": "append",
+        "default": [],
+        "metavar": "VALUE",
+        "help": "value that means not observed; nan for empty cells, auto for the usual ones",
+    },
+    "duplicates": {
+        "choices": ("refuse", "first", "mean"),
+        "default": "refuse",
+        "help": "what is taken where a series has a date twice (%(default)s)",
+    },
+    "sort": {
+        "action": "store_true",
+        "default": False,
+        "help": "rows may come in any order of dates",
+    },
+    "group_distance": {
+        "type": float,
+        "metavar": "METRES",
+        "help": "places this near each other are one group (default: 1000; long chains are cut)",
+    },
+    "block_degrees": {
+        "type": float,
+        "metavar": "DEGREES",
+        "help": "edge of spatial blocks (default: 1, less where that gives under five)",
+    },
+}
+"""Options beside those that name columns, and how the command line takes them."""
 
 
 def series_options(

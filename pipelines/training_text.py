@@ -1,5 +1,6 @@
 """The sections `audit` and `training` of a run's report in; lines for a terminal and Markdown out."""
 
+from textwrap import wrap
 from typing import Any
 
 SPLITS = {
@@ -23,6 +24,9 @@ STRICTNESS = (
 AUDIT_OFF = 'switched off (training.audit = "off"): nobody looked for faults of the samples'
 """What is told where there was no audit."""
 
+_WIDTH = 90
+"""Letters of a line of the verdict, which has several sentences."""
+
 _SEVERITIES = ("severe", "warning", "note")
 
 
@@ -44,7 +48,8 @@ def training_lines(training: dict[str, Any]) -> list[str]:
     """Return every score, the verdict, and what probabilities of the classifier are worth."""
     lines = [f"scores    {line}" for line in score_lines(training["scores"])]
     if verdict := training.get("verdict"):
-        lines.append(f"verdict   {verdict}")
+        first, *rest = wrap(verdict, _WIDTH, break_long_words=False, break_on_hyphens=False)
+        lines += [f"verdict   {first}", *(f"          {line}" for line in rest)]
     lines += [f"          {line}" for line in certainty_lines(training)]
     if doubt := doubt_told(training):
         lines.append(f"labels    {doubt}")

@@ -100,7 +100,7 @@ def recognise_columns(header: Sequence[str], *, file: str) -> TableColumns:
         raise InputError(
             f"{file!r} lacks the {_plural('column', missing)} {', '.join(missing)}{_close(names)}; "
             f"found {', '.join(names)[:200]!r}. Expected is a table of Earth Engine with one row a "
-            "pixel and date"
+            "pixel and date; the columns of a table of series are named with --id, --date, --label"
         )
     return TableColumns(
         header=names,

@@ -129,7 +129,9 @@ def _refuse_what_cannot_be(samples: Samples, split: Split, folds: int, buffer: f
         raise SplitError(f"the {split} split needs a {split} of every sample; these have none")
     if split in _LEAVE_ONE_OUT and len(of := np.unique(getattr(samples, split))) == 1:
         which = str(of[0]) if split == "year" else f"one {split}"
-        raise SplitError(f"all samples are of {which}; two {split}s are the least")
+        raise SplitError(
+            f"all samples are of {which}; two {split}s are the least for the {split} split"
+        )
     if split != "knndm" and not buffer:
         return
     asker = "the knndm split" if split == "knndm" else f"a buffer of {buffer:g} m"

@@ -238,13 +238,13 @@ def test_what_a_split_needs_is_said() -> None:
             replace(samples, region=np.zeros(len(samples), np.int64)),
             "region",
             {},
-            "^all samples are of one region; two regions are the least$",
+            "^all samples are of one region; two regions are the least for the region split$",
         ),
         (
             replace(samples, year=np.full(len(samples), 2018)),
             "year",
             {},
-            "^all samples are of 2018; two years are the least$",
+            "^all samples are of 2018; two years are the least for the year split$",
         ),
     ]
     for given_samples, split, options, text in cases:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from changqing import Export, ExportSpec, write_export
 from labelled_series import SeriesSpec, simulated_series
 
 from cube.errors import InputError
+from cube.series import SeriesOptions
 from pipelines.__main__ import main
 from pipelines.audit_rows import read_plain_rows
 from pipelines.audit_table import audit_tables
@@ -304,6 +306,91 @@ def test_json_has_every_finding_also_when_it_fails(export: Export, command: Comm
     assert found["severe"] == len(
         [one for one in found["findings"] if one["severity"] == "severe" and not one["allowed"]]
     )
+
+
+def test_series_are_read_with_the_words_of_import_table(
+    tmp_path: Path, series: pd.DataFrame, command: Command
+) -> None:
+    """Renamed columns, a declared fill value and a wide form give the findings of the plain table."""
+    series.to_csv(tmp_path / "plain.csv", index=False)
+    plain = read_plain_rows([tmp_path / "plain.csv"])[0]
+    other = series.rename(columns={"id": "parcel", "date": "seen", "label": "crop_2020"})
+    other.to_csv(tmp_path / "other.csv", index=False)
+    for words, wanted in (
+        ((), "are named with --id, --date, --label"),
+        (("--date", "seen"), "name it with --id"),
+        (("--date", "seen", "--id", "parcel"), "name it with --label"),
+        (("--date", "no"), "has no column 'no' (--date)"),
+    ):
+        code, _, complaint = command(tmp_path / "other.csv", *words)
+        assert code == 2
+        assert wanted in complaint
+    options = SeriesOptions(date="seen", id="parcel", label="crop_2020")
+    read = read_plain_rows([tmp_path / "other.csv"], options)[0]
+    np.testing.assert_array_equal(read.key, plain.key)
+    np.testing.assert_array_equal(read.day, plain.day)
+    np.testing.assert_array_equal(read.label, plain.label)
+    at = [read.bands.index(band) for band in plain.bands]
+    np.testing.assert_allclose(read.values[:, at], plain.values, rtol=1e-6)
+    band = plain.bands[0]
+    lowest = float(str(series[band].iloc[0]))
+    lost = read_plain_rows([tmp_path / "other.csv"], replace(options, nodata=(lowest,)))[0]
+    is_lost = np.isnan(lost.values[:, lost.bands.index(band)])
+    np.testing.assert_array_equal(is_lost, (series[band] == lowest).to_numpy())
+
+
+def test_a_wide_table_is_its_steps(tmp_path: Path) -> None:
+    wide = pd.DataFrame(
+        {
+            "id": ["a", "b"],
+            "species": ["oak", "beech"],
+            **{f"NDVI_2020-0{month}-01": [0.1 * month, 0.05 * month] for month in (1, 2, 3)},
+        }
+    )
+    wide.to_csv(tmp_path / "wide.csv", index=False)
+    rows = read_plain_rows([tmp_path / "wide.csv"])[0]
+    assert rows.key.tolist() == ["a"] * 3 + ["b"] * 3
+    assert rows.label.tolist() == ["oak"] * 3 + ["beech"] * 3
+    assert rows.number.tolist() == ["2"] * 3 + ["3"] * 3
+    assert rows.day.astype("M8[D]").astype(str).tolist()[:3] == [
+        "2020-01-01", "2020-02-01", "2020-03-01",
+    ]  # fmt: skip
+    np.testing.assert_allclose(rows.values[:, 0], [0.1, 0.2, 0.3, 0.05, 0.1, 0.15], rtol=1e-6)
+
+
+def test_labels_that_are_written_in_several_ways_are_told(
+    tmp_path: Path, series: pd.DataFrame
+) -> None:
+    name = str(series["label"].iloc[0])
+    odd = series["id"] == series["id"].iloc[0]
+    series.assign(label=series["label"].mask(odd, f"{name} ")).to_csv(tmp_path / "s.csv")
+    found = by_code(audit_tables([str(tmp_path / "s.csv")]))["labels-spelt"]
+    assert (found.severity, found.count) == ("severe", int(odd.sum()))
+    assert repr(f"{name} ") in found.what
+    series.assign(label=series["label"].mask(odd, "7")).to_csv(tmp_path / "s.csv")
+    found = by_code(audit_tables([str(tmp_path / "s.csv")]))["labels-mixed"]
+    assert found.count == int(odd.sum())
+    series.to_csv(tmp_path / "s.csv")
+    assert not {"labels-spelt", "labels-mixed"} & set(
+        by_code(audit_tables([str(tmp_path / "s.csv")]))
+    )
+
+
+def test_options_of_series_go_with_tables_of_series(
+    tmp_path: Path, export: Export, command: Command
+) -> None:
+    code, _, complaint = command(export.ground_truth, "--nodata", "0")
+    assert (code, "is an export of pixels" in complaint) == (2, True)
+    code, _, complaint = command(tmp_path / "recipe.toml", "--label", "crop")
+    assert (code, "go with tables; " in complaint) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["private_extractions_dummy", "prometheo", "test_public"])
+def test_worldcereal_tables_are_audited(shared_data: Path, name: str, command: Command) -> None:
+    [file] = (shared_data / "worldcereal-tables").glob(f"{name}*.parquet")
+    code, out, complaint = command(file, "--json")
+    assert code in (0, 1), complaint
+    assert json.loads(out)["samples"] > 10
 
 
 @pytest.mark.parametrize(

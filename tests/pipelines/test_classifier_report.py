@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.classifier_plots import confusion_plot, importance_plot
 from pipelines.classifier_report import classifier_page
-from pipelines.periods_told import changes, joined
+from pipelines.periods_told import joined, left_out
 from pipelines.training_text import STRICTNESS
 
 STEPS = tuple(
@@ -59,7 +59,7 @@ def test_a_split_without_scores_has_no_rows_and_one_reason() -> None:
     assert STRICTNESS in page
 
 
-def test_periods_are_told_by_what_changes() -> None:
+def test_periods_are_told_by_what_goes() -> None:
     kept = [list(STEPS), [*STEPS[:3], STEPS[10]], [STEPS[10]]]
     months = [{"periods": steps, "macro_f1": 0.9} for steps in kept]
     found = {
@@ -69,9 +69,9 @@ def test_periods_are_told_by_what_changes() -> None:
     page = classifier_page("A", training(importance=found), None)
     table = page.partition("How few periods are enough")[2].partition("<table>")[2]
     rows = re.findall(r"<tr>(.*?)</tr>", table.partition("</table>")[0])
-    assert "all of them" in rows[1]
-    assert f"without {STEPS[3]} to {STEPS[9]}, {STEPS[11]} to {STEPS[24]}<" in rows[2]
-    assert f"without {STEPS[0]} to {STEPS[2]}; {STEPS[10]} is left<" in rows[3]
+    assert "<td>none</td>" in rows[1]
+    assert f"<td>{STEPS[3]} to {STEPS[9]}, {STEPS[11]} to {STEPS[24]}</td>" in rows[2]
+    assert f"<td>{STEPS[0]} to {STEPS[2]}; what remains is {STEPS[10]}</td>" in rows[3]
     assert f"of all: {STEPS[0]} to {STEPS[2]}, {STEPS[10]}." in page
     assert max(map(len, rows)) < 250
 
@@ -86,9 +86,9 @@ def test_joined_names_stand_for_those_that_were_chosen(chosen: set[int], every: 
     assert found == chosen
 
 
-def test_nothing_changes_where_there_is_one_period() -> None:
-    assert changes([["2022-01"]]) == ["all of them"]
-    assert changes([["a", "b"], ["b"]]) == ["all of them", "without a; b is left"]
+def test_nothing_goes_where_there_is_one_period() -> None:
+    assert left_out([["2022-01"]]) == ["none"]
+    assert left_out([["a", "b"], ["b"]]) == ["none", "a; what remains is b"]
 
 
 @pytest.mark.parametrize(("steps", "bands"), [(25, 2), (3, 1), (25, 40)])

@@ -303,3 +303,20 @@ def test_other_bands_and_steps_are_refused(classifier: Path, tmp_path: Path) -> 
         predicted(classifier, seasons(4), tmp_path, "other.csv")
     with pytest.raises(InputError, match="has no known ending"):
         predicted(classifier, seasons(4), tmp_path, "out.xlsx")
+
+
+def test_the_note_of_few_groups_says_whether_the_recipe_allows_them(tmp_path: Path) -> None:
+    """Distance made the groups of near places few: allowed; a class of three series is not."""
+    from pipelines.import_table import import_tables
+
+    near = seasons(24).assign(longitude=lambda rows: 10 + 1e-3 * (rows["id"] % 3))
+    rare = seasons(24)
+    rare = rare[(rare["label"] != "late") | (rare["id"] < 6)]
+    for name, rows, is_allowed in (("near", near, True), ("rare", rare, False)):
+        path = tmp_path / f"{name}.csv"
+        rows.to_csv(path, index=False)
+        report = import_tables([str(path)], tmp_path / name, Reporter(is_quiet=True))
+        [note] = [note for note in report["notes"] if "fewer groups" in note]
+        assert ("the recipe allows it" in note) == is_allowed
+        recipe = (tmp_path / name / "recipe.toml").read_text()
+        assert ("audit_allow" in recipe) == is_allowed

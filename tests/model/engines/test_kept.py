@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 _CALL = """
-import model.engines.kept as kept
+import model.networks.kept as kept
 kept._SOURCES = {sources!r}
 from model.engines.preparing import count_clear
 import numpy as np
