@@ -395,7 +395,7 @@ def broken(change: str) -> pd.DataFrame:
 _NEXT = {"oak": "beech", "beech": "larch", "larch": "oak"}
 
 COMPLAINTS = {
-    "blank label": "line 7: 'label' holds '', no class, as do 5 rows",
+    "blank label": "line 7: 'label' holds '  ', no class, as do 5 rows",
     "label nan": "line 7: 'label' holds 'nan', no class",
     "labels in case": "the classes 'Oak' and 'oak', which differ in blanks or case only",
     "labels in blanks": "the classes 'oak' and 'oak ', which differ in blanks or case only",

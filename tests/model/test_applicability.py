@@ -229,7 +229,7 @@ def test_an_area_survives_safetensors_and_refuses_what_was_edited(samples: Sampl
         (changed("prototypes", stored["features.prototypes"][:0]), "do not fit each other"),
         (changed("season", stored["features.season"] * np.nan), "is not finite"),
         (changed("deviation", stored["features.deviation"] * 0), "is not positive"),
-        (changed("mean_distance", np.float64(0)[()] * np.ones(())), "is not positive"),
+        (changed("mean_distance", np.array(0.0)), "is not positive"),
         (changed("centre", stored["features.centre"].astype(np.float64)), "of wrong types"),
         (changed("extra", np.zeros(1)), "of wrong types"),
         (changed("threshold", np.array(-1.0)), "threshold of 'features' is -1.0"),
