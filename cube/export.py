@@ -14,6 +14,7 @@ import rasterio.shutil
 import zarr
 from jaxtyping import UInt8
 from odc.geo.geobox import GeoBox
+from rasterio.env import get_gdal_config, set_gdal_config
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
@@ -32,6 +33,10 @@ from cube.spec import Region, tile_regions
 
 _BLOCK = 512
 _STREAM = 4 * _BLOCK
+
+_CACHE = 64 * 1024**2
+"""Bytes of blocks that GDAL keeps while it copies; its default is a share of the machine."""
+
 _SCALES = {"confidence": QUALITY_SCALE, "margin": QUALITY_SCALE}
 
 
@@ -183,13 +188,26 @@ def _tiled_tiff(path: Path, geobox: GeoBox, *, layers: int, nodata: int, **optio
 
 
 def _copy_to_cog(plain: Path, draft: Path, *, overviews: str) -> None:
-    rasterio.shutil.copy(
-        plain,
-        draft,
-        driver="COG",
-        compress="DEFLATE",
-        level=9,
-        blocksize=_BLOCK,
-        overview_resampling=overviews,
-        bigtiff="IF_SAFER",
-    )
+    with _small_cache():
+        rasterio.shutil.copy(
+            plain,
+            draft,
+            driver="COG",
+            compress="DEFLATE",
+            level=9,
+            blocksize=_BLOCK,
+            overview_resampling=overviews,
+            bigtiff="IF_SAFER",
+        )
+
+
+@contextmanager
+def _small_cache() -> Iterator[None]:
+    """Hold GDAL's cache, which the whole process has, to `_CACHE`; rasterio does not put it back."""
+    with rasterio.Env():
+        before = get_gdal_config("GDAL_CACHEMAX")
+        set_gdal_config("GDAL_CACHEMAX", _CACHE)
+        try:
+            yield
+        finally:
+            set_gdal_config("GDAL_CACHEMAX", before)

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int16, Int64, UInt8
+from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from model.classifier import SpeciesClassifier
 from model.engines import choose_engine
-from model.engines.pixels import STORED_NODATA, STORED_SCALE, nodata_of, reflectance_of
+from model.engines.pixels import STORED_NODATA, STORED_SCALE, check_type, nodata_of, reflectance_of
 from model.engines.preparing import count_clear
 from model.errors import ClassifierError
 
@@ -54,13 +54,13 @@ is a search among them and a pass through the network in PyTorch, whatever the e
 
 def predict_block(
     classifier: SpeciesClassifier,
-    block: Int16[np.ndarray, "time band y x"] | Float32[np.ndarray, "time band y x"],
+    block: Shaped[np.ndarray, "time band y x"],
     bands: tuple[str, ...],
     *,
     min_months: int = 1,
     threads: int = 1,
     engine: str = "auto",
-    wanted: Bool[np.ndarray, "y x"] | None = None,
+    wanted: Bool[np.ndarray, "wanted_y wanted_x"] | None = None,
     layers: tuple[str, ...] = (),
 ) -> Prediction:
     """Classify every pixel that has at least `min_months` clear periods and is `wanted`.
@@ -71,14 +71,18 @@ def predict_block(
     `choose_engine` says which one that is here. By default all pixels are wanted; the others are
     left unclassified and cost next to nothing. `layers` names those of `EXTRA_LAYERS` that are
     wanted, too. Memory beyond the block and the result is that of
-    some thousand pixels a thread. Raises `ClassifierError` for another number of periods, a
-    missing band, or probabilities that are not finite, `ConfigError` for an unknown engine.
+    some thousand pixels a thread, and a copy of a block that is not contiguous. Raises
+    `ClassifierError` for another type or number of periods, a missing band, `wanted` of another
+    shape, or probabilities that are not finite, `ConfigError` for an unknown engine.
     """
+    check_type(block)
     times, _, rows, columns = block.shape
     if times != len(classifier.periods):
         raise ClassifierError(
             f"the classifier reads {len(classifier.periods)} periods, the block has {times}"
         )
+    if wanted is not None and wanted.shape != (rows, columns):
+        raise ClassifierError(f"wanted has shape {wanted.shape}, the block {(rows, columns)}")
     if min_months < 1:
         raise ValueError(
             f"min_months is {min_months!r}; a pixel without a clear period has no class"
@@ -98,8 +102,9 @@ def predict_block(
     extra = {name: np.full(rows * columns, NO_CERTAINTY, np.uint8) for name in layers}
 
     def classify(part: Int64[np.ndarray, "n"]) -> None:
-        is_own = chosen_engine.model is not None
-        probability = chosen_engine.probability(
+        now = choose_engine(classifier, engine)  # another one once a device is lost
+        is_own = now.model is not None
+        probability = now.probability(
             classifier, pixels, chosen, part, threads=1 if is_own else threads
         )
         if not np.isfinite(probability).all():

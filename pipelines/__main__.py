@@ -283,7 +283,10 @@ def _on_recipe(step: str) -> Callable[[argparse.Namespace], Any]:
 def _overrides(options: argparse.Namespace) -> tuple[str, ...]:
     """Return the keys that the command line overrides; an option of its own counts most."""
     engine = getattr(options, "engine", None)
-    return (*options.overrides, *([f'map.engine="{engine}"'] if engine else ()))
+    if engine is None:
+        return tuple(options.overrides)
+    quoted = json.dumps(engine, ensure_ascii=False)  # a string of TOML, whatever is in it
+    return (*options.overrides, f"map.engine={quoted}")
 
 
 _SERIES_STEPS = ("sample", "train", "run")

@@ -19,7 +19,7 @@ from distributed import (
 
 from cube.errors import InputError, WorkFailedError
 from pipelines import stop
-from pipelines.cores import Cores, kept_to, own_cores
+from pipelines.cores import Cores, kept_to_together, own_cores
 from pipelines.recipe import ClusterSection
 
 
@@ -110,8 +110,7 @@ class _KeepToCores(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         self._stack = contextlib.ExitStack()
-        if own_cores() is None:  # else another worker of this process has said so
-            self._stack.enter_context(kept_to(worker.state.nthreads))
+        self._stack.enter_context(kept_to_together(worker.state.nthreads))
 
     def teardown(self, worker: Worker) -> None:
         del worker

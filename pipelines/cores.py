@@ -90,7 +90,6 @@ def kept_to(count: int) -> Iterator[Cores]:
     count by thread: those that compute are told when they start. Everything is put back at the
     end, but a pool that Zarr has made keeps its size.
     """
-    global _own
     with ExitStack() as stack:
         cores = Cores(count)
         stack.callback(cores.close)
@@ -101,6 +100,31 @@ def kept_to(count: int) -> Iterator[Cores]:
         stack.enter_context(_environment("GDAL_NUM_THREADS", "1"))
         stack.enter_context(_replaced_own(cores))
         yield cores
+
+
+_users = 0
+_users_lock = threading.Lock()
+_for_users = ExitStack()
+
+
+@contextmanager
+def kept_to_together(count: int) -> Iterator[None]:
+    """Keep this process to the `count` cores of who asks first, until the last of them has left.
+
+    Inside `kept_to` that one's count holds. One who leaves takes nothing from the others.
+    """
+    global _users
+    with _users_lock:
+        if not _users and own_cores() is None:
+            _for_users.enter_context(kept_to(count))
+        _users += 1
+    try:
+        yield
+    finally:
+        with _users_lock:
+            _users -= 1
+            if not _users:
+                _for_users.close()
 
 
 def _compute_alone() -> None:

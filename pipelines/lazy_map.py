@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cube.mapstore import (
 )
 from model.classifier import SpeciesClassifier
 from model.classifier_file import JSON_NAME
+from model.engines import ENGINES
 from model.predict import predict_block
 
 
@@ -41,9 +43,12 @@ def classify(
     where unclassified, and `months_observed` float32, as are `layers` of `cube.mapstore.EXTRA_LAYERS`
     if asked for. `species.attrs` has CF flag meanings.
 
-    Raises `InputError` if the cube lacks the dims, `ClassifierError` if the classifier cannot be
-    read or does not fit the cube's bands and periods.
+    Raises `InputError` if the cube lacks the dims, or something is asked for that there is not,
+    `ClassifierError` if the classifier cannot be read or does not fit the cube's bands and periods.
     """
+    _refuse_unknown(min_months, engine, layers)
+    if "reflectance" not in cube:
+        raise InputError("the cube has no variable 'reflectance'; open it with `open_cube`")
     reflectance = cube["reflectance"]
     if reflectance.dims != ("time", "band", "y", "x"):
         raise InputError(
@@ -55,6 +60,7 @@ def classify(
     if "period" not in reflectance.coords:
         raise InputError("the cube has no coordinate 'period'; open it with `open_cube`")
     loaded.check_cube(bands, [str(period) for period in reflectance["period"].values])
+    refuse_missing(loaded, layers, asked_by="layers")
     pixels = reflectance.chunk({"time": -1, "band": -1}).data
     names = layer_names(layers)
     stacked = da.map_blocks(
@@ -87,6 +93,32 @@ def classify(
     found["species"].attrs["long_name"] = "species or land-cover class"
     found["species"].attrs |= flag_attributes(legend_of(loaded))
     return found
+
+
+def _refuse_unknown(min_months: int, engine: str, layers: Sequence[str]) -> None:
+    if min_months < 1:
+        raise InputError(f"min_months is {min_months!r}; expected 1 or more")
+    if engine not in ENGINES:
+        raise InputError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
+    if isinstance(layers, str):
+        raise InputError(f"layers is {layers!r}; expected a list of names, as [{layers!r}]")
+    if unknown := [name for name in layers if name not in EXTRA_LAYERS]:
+        raise InputError(
+            f"layers asks for {unknown[0]!r}; expected names of {', '.join(EXTRA_LAYERS)}"
+        )
+
+
+def refuse_missing(classifier: SpeciesClassifier, layers: Sequence[str], *, asked_by: str) -> None:
+    """Raise `InputError` for layers that the classifier was saved without; `asked_by` names them."""
+    has = {
+        "likely_classes": classifier.conformal is not None,
+        "applicable": classifier.applicability is not None,
+    }
+    if missing := [name for name in layers if not has[name]]:
+        raise InputError(
+            f"{asked_by} asks for {missing[0]!r}, which the classifier was saved without; train it "
+            "again, or leave that out"
+        )
 
 
 def layer_names(extra: Sequence[str] = ()) -> tuple[str, ...]:
@@ -143,12 +175,20 @@ def classify_block(
     return stacked
 
 
-@functools.lru_cache(maxsize=4)
+_loading = threading.Lock()
+
+
 def load_once(folder: Path, stamp: str) -> SpeciesClassifier:
     """Load a classifier once per process; `stamp` is what `classifier_stamp` said of it.
 
     Raises `ClassifierError` if it cannot be read, `InputError` if it is another by now.
     """
+    with _loading:  # the cache lets several threads load at once, and each tests its own engine
+        return _loaded(folder, stamp)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(folder: Path, stamp: str) -> SpeciesClassifier:
     loaded = SpeciesClassifier.load(folder)
     if classifier_stamp(folder) != stamp:
         raise InputError(f"classifier {str(folder)!r} was replaced while it was in use; run again")

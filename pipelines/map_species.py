@@ -16,11 +16,11 @@ from cube.ledger import Ledger, digest, fingerprint
 from cube.mapstore import create_map, map_classes, map_engine, note_engine, read_map_region
 from cube.spec import Region
 from cube.store import read_region, read_spec
-from model.classifier import SpeciesClassifier
 from model.engines import choose_engine
 from pipelines.build_cube import cube_digest
 from pipelines.cluster import run_tasks
-from pipelines.lazy_map import classifier_stamp, legend_of, load_once
+from pipelines.lazy_map import classifier_stamp, legend_of, load_once, refuse_missing
+from pipelines.map_clip import keep_clip
 from pipelines.map_engine import engine_details
 from pipelines.map_tile import BUILD_ANEW, MapJob, lazily_written
 from pipelines.progress import Reporter
@@ -42,12 +42,14 @@ def plan_map(
     engine: str = "auto",
     layers: Sequence[str] = (),
 ) -> MapJob:
-    """Settle what a map is made from, before anything is written.
+    """Settle what a map is made from, before anything but its clip's file is written.
 
-    `cube_inputs` is what the cube's ledger was made with; `colours` overrides the classifier's by
-    class name. Of `engine` the one that it stands for here is part of the map's fingerprint: a map
-    made by another one is made again, for `exact` and `torch` may differ in a rounded per cent and
-    in ties.
+    `cube_inputs` is what the cube's ledger was made with; `min_months` the fewest clear periods of
+    a classified pixel; `clip`, in any CRS, what is classified; `colours` overrides the classifier's
+    by class name; `layers` are those of `cube.mapstore.EXTRA_LAYERS` that the map gets. Of `engine`
+    the one that it stands for here is part of the map's fingerprint: a map made by another one is
+    made again, for `exact` and `torch` may differ in a rounded per cent and in ties.
+
     Raises `InputError` if there is no cube or classifier, or if one of the `layers` is asked for
     that the classifier does not give, `ClassifierError` if they do not fit.
     """
@@ -59,7 +61,7 @@ def plan_map(
     stamp = classifier_stamp(classifier)
     loaded = load_once(classifier, stamp)
     loaded.check_cube(spec.bands, [str(period) for period in spec.periods])
-    _refuse_missing(loaded, layers)
+    refuse_missing(loaded, layers, asked_by="map.layers")
     classes = legend_of(loaded, colours)
     polygon = None if clip is None else shapely.to_wkb(clip.to_crs(spec.crs).geom)
     chosen = choose_engine(loaded, engine)
@@ -87,24 +89,11 @@ def plan_map(
         classes=classes,
         inputs=inputs,
         min_months=min_months,
-        clip=polygon,
+        clip=None if polygon is None else keep_clip(polygon, path),
         engine=chosen.name,
         engine_reason=chosen.reason,
         layers=tuple(layers),
     )
-
-
-def _refuse_missing(classifier: SpeciesClassifier, layers: Sequence[str]) -> None:
-    """Refuse layers that the classifier was saved without."""
-    has = {
-        "likely_classes": classifier.conformal is not None,
-        "applicable": classifier.applicability is not None,
-    }
-    if missing := [name for name in layers if not has[name]]:
-        raise InputError(
-            f"map.layers asks for {missing[0]!r}, which the classifier was saved without; train it "
-            "again, or leave that out"
-        )
 
 
 def map_species(job: MapJob, client: Client, reporter: Reporter) -> dict[str, Any]:
@@ -146,16 +135,12 @@ def map_species(job: MapJob, client: Client, reporter: Reporter) -> dict[str, An
                 ) from error
             raise
     records = ledger.records()
-    if not map_engine(job.path):
-        note_engine(job.path, engine_details(job))
+    engine = _engine_noted(job, Counter(record["engine"] for record in records.values()))
     return {
         "path": str(job.path),
         "tiles": f"{len(records)} of {len(regions)}, {len(regions) - len(records)} failed",
         "mapped_now": len(pending),
-        "engine": {
-            **map_engine(job.path),
-            "tiles": dict(Counter(record["engine"] for record in records.values())),
-        },
+        "engine": engine,
         "classified_share": sum(record["classified"] for record in records.values())
         / (job.spec.shape[2] * job.spec.shape[3]),
         "digest": fingerprint({tile: record["digest"] for tile, record in records.items()}),
@@ -163,30 +148,61 @@ def map_species(job: MapJob, client: Client, reporter: Reporter) -> dict[str, An
     }
 
 
+def _engine_noted(job: MapJob, tiles: Mapping[str, int]) -> dict[str, Any]:
+    """Store with the map what computed it and how many `tiles` each engine did; return that.
+
+    Its difference from `exact` is measured once, the tiles are counted after every run.
+    """
+    before = map_engine(job.path)
+    noted = {**(before or engine_details(job)), "tiles": dict(sorted(tiles.items()))}
+    if noted != before:
+        note_engine(job.path, noted)
+    return noted
+
+
 def _forget_unreadable(job: MapJob, regions: list[Region]) -> list[str]:
-    """Remove the cube's records of tiles that cannot be read; return their ids."""
+    """Remove the cube's records of tiles whose files are damaged; return their ids.
+
+    Not of those that cannot be read for want of memory, open files or a disk: they are whole.
+    """
     damaged = []
     for region in regions:
         try:
             read_region(job.cube, region)
-        except Exception:  # noqa: BLE001 - whatever a codec makes of damaged bytes
+        except Exception as error:  # noqa: BLE001 - the failure of the run is what is raised
+            if not _is_damage(error):
+                continue
             Ledger(store=job.cube, inputs=job.cube_inputs).forget(region)
             damaged.append(region.id)
     return damaged
 
 
 def forget_damaged(path: Path, inputs: str, regions: Iterable[Region]) -> list[str]:
-    """Remove the records of a map's tiles that are not what was mapped; return their ids."""
+    """Remove the records of a map's tiles that are not what was mapped; return their ids.
+
+    What keeps a tile from being read without its being damaged (no memory, no disk) is raised.
+    """
     ledger, damaged = Ledger(store=path, inputs=inputs), []
     for region in regions:
         try:
             found = digest(read_map_region(path, region))
-        except Exception:  # noqa: BLE001 - whatever a codec makes of damaged bytes
+        except KeyError:  # a layer is gone
+            found = "unreadable"
+        except (ValueError, RuntimeError) as error:
+            if not _is_damage(error):
+                raise
             found = "unreadable"
         if ledger.record_of(region).get("digest") != found:
             ledger.forget(region)
             damaged.append(region.id)
     return damaged
+
+
+def _is_damage(error: Exception) -> bool:
+    """Return whether an error says that stored bytes are wrong: a checksum's, or a codec's."""
+    if isinstance(error, RuntimeError):  # as Blosc's; other ones are of threads and the like
+        return "decompress" in str(error)
+    return isinstance(error, ValueError) and not isinstance(error, InputError)
 
 
 def _remove(store: Path) -> None:

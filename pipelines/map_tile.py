@@ -2,13 +2,14 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import shapely
+from dask.delayed import delayed
 from jaxtyping import Bool, Int16, UInt8
 
 from cube.errors import WorkFailedError
@@ -19,13 +20,14 @@ from cube.store import read_region
 from model.engines import choose_engine
 from pipelines.cluster import place_under_way
 from pipelines.lazy_map import classify_block, layer_names, load_once, stored_layers
+from pipelines.map_clip import clip_bytes
 
 BUILD_ANEW = "Its record is removed: running again builds it anew"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapJob:
-    """Everything a map is made from; small, for it travels with every task."""
+    """Everything a map is made from; some kB, for it goes to every worker."""
 
     title: str
     """Title of the map."""
@@ -47,8 +49,9 @@ class MapJob:
     """Fingerprint of all that decides the map's pixels and legend."""
     min_months: int
     """Pixels with fewer clear periods stay unclassified."""
-    clip: bytes | None
-    """WKB polygon in the cube's CRS; pixels whose centre is outside stay unclassified."""
+    clip: Path | None
+    """File (`pipelines.map_clip`) of a WKB polygon in the cube's CRS; pixels whose centre is outside
+    stay unclassified."""
     engine: str
     """What computes probabilities, by name; a worker where it fails its test takes another."""
     engine_reason: str
@@ -61,13 +64,14 @@ def lazily_written(job: MapJob) -> da.Array:
     """Return the lazy (tile row, tile column) array whose blocks, once computed, are in the map.
 
     A task reads its tile itself: one that is to be read has a place among those under way, and
-    what is outside the clip is not read at all.
+    what is outside the clip is not read at all. The job, without the legend, which no task asks
+    for, goes to each worker once; a task names it and its tile, in some 350 bytes.
     """
     _, _, height, width = job.spec.shape
     rows, columns = (-(-size // job.spec.tile) for size in (height, width))
     written: da.Array = da.map_blocks(
         map_tile,
-        job=job,
+        job=delayed(replace(job, classes=()), traverse=False),
         chunks=((1,) * rows, (1,) * columns),
         dtype=bool,
         meta=np.empty((0, 0), bool),
@@ -151,7 +155,8 @@ def wanted_pixels(job: MapJob, region: Region) -> Bool[np.ndarray, "y x"] | None
     if job.clip is None:
         return None
     window = region.window(job.spec.geobox)
-    polygon = shapely.from_wkb(job.clip)
+    # parsed anew: what preparing adds to a polygon is not for several threads
+    polygon = shapely.from_wkb(clip_bytes(job.clip))
     shapely.prepare(polygon)
     tile = shapely.box(*window.boundingbox)
     if polygon.contains_properly(tile):

@@ -1,6 +1,6 @@
 """A recipe in, what the run will do out: grid, scenes, tiles and memory, before any pixel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from cube.source import PeriodSource
 from cube.spec import CubeSpec
 from cube.stac import SceneList
 from pipelines.cores import tiles_ahead
-from pipelines.memory import Memory, map_memory, pixel_bytes
+from pipelines.memory import Memory, NetworkSizes, map_memory, pixel_bytes
 from pipelines.plan_earthengine import asking_cost, plan_earthengine
 from pipelines.plan_stac import plan_stac, reading_cost
 from pipelines.plan_stack import plan_stack
@@ -211,13 +211,25 @@ def describe(plan: CubePlan, *, workers: int, processes: int = 1) -> dict[str, A
     }
 
 
-def describe_map(spec: CubeSpec, *, workers: int, processes: int) -> dict[str, Any]:
-    """Return what `plan` prints of the map: the memory of `workers` that compute in `processes`."""
-    computing = workers // processes
+def describe_map(
+    spec: CubeSpec,
+    *,
+    workers: int | None,
+    processes: int,
+    network: NetworkSizes,
+    engine: str = "exact",
+    layers: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what `plan` prints of the map: the memory of `workers` that compute in `processes`.
+
+    Without a number of `workers`, as of a scheduler that is not asked, it is that of a worker
+    process with one thread: `map_tiles_at_once` is None then, `map_peak_bytes` per such a worker.
+    """
+    computing = 1 if workers is None else workers // processes
     at_once = (computing + tiles_ahead(computing)) * processes
-    memory = map_memory(spec, computing=computing)
+    memory = map_memory(spec, computing=computing, network=network, engine=engine, layers=layers)
     return {
-        "map_tiles_at_once": at_once,
+        "map_tiles_at_once": None if workers is None else at_once,
         "map_peak_bytes": memory.total(tiles=at_once, processes=processes),
     }
 

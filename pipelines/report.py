@@ -94,6 +94,8 @@ def _engine_lines(engine: dict[str, Any]) -> list[str]:
             "have the class that exact gives, probabilities are within "
             f"{engine['largest_difference']:.1g}"
         )
+    if "difference" in engine:
+        lines.append(f"          its difference from exact was {engine['difference']}")
     if others := {name: n for name, n in engine["tiles"].items() if name != engine["name"]}:
         lines.append(f"          but tiles by another engine, as workers had to: {_counts(others)}")
     return lines
@@ -146,6 +148,9 @@ def plan_lines(found: dict[str, Any]) -> list[str]:
 def _map_lines(found: dict[str, Any]) -> list[str]:
     if "map_peak_bytes" not in found:
         return []
+    if found["map_tiles_at_once"] is None:
+        need = f"{_bytes(found['map_peak_bytes'])} for a thread, however large the cube is"
+        return [f"map       a worker of the scheduler needs up to {need}"]
     return [
         f"map       {found['map_tiles_at_once']} tiles under way need up to "
         f"{_bytes(found['map_peak_bytes'])}, however large the cube is"

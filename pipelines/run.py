@@ -135,7 +135,24 @@ class Run(Learning[Recipe]):
         found = describe(self.plan, workers=self.workers, processes=processes)
         if self.recipe.reference is None:
             return found
-        return found | describe_map(self.plan.spec, workers=self.workers, processes=processes)
+        return found | self._describe_map(processes)
+
+    def _describe_map(self, processes: int) -> dict[str, Any]:
+        from pipelines.memory import expected_engine, network_sizes
+        from pipelines.train_model import train_config
+
+        spec, section = self.plan.spec, self.recipe.map
+        config = train_config(self.recipe.training, self.recipe.bands)
+        # a scheduler has workers of its own, whatever this machine has
+        is_elsewhere = self.recipe.cluster.kind == "scheduler"
+        return describe_map(
+            spec,
+            workers=None if is_elsewhere else self.workers,
+            processes=1 if is_elsewhere else processes,
+            network=network_sizes(config, steps=spec.shape[0]),
+            engine=expected_engine(config, section.engine),
+            layers=section.layers,
+        )
 
     def check(self) -> None:
         """Refuse labels and settings that cannot be used, before the hours of a build.

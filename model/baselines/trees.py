@@ -3,12 +3,12 @@
 from dataclasses import dataclass, fields
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt8
 
 from model.baselines.rules import Arrays, softmax
 from model.errors import ClassifierError
+from model.networks.kept import kept
 
 LEAF = -1
 """Feature of a node that ends a tree; output of a tree whose leaves speak of every class."""
@@ -117,7 +117,7 @@ _DTYPES = {
 assert {field.name for field in fields(Trees)} == {*_DTYPES, "is_boosted"}
 
 
-@numba.njit(nogil=True, cache=True)
+@kept()
 @no_type_check  # a run-time check inside would keep numba from compiling it
 def _walk(
     table: np.ndarray,  # (sample, column) float32, NaN where missing

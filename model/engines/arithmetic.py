@@ -7,10 +7,9 @@ kept on disk, once for each.
 import os
 from typing import ClassVar, NamedTuple
 
-import llvmlite.binding  # type: ignore[import-untyped]
-
 from model.engines.tiles import tiles_allowed
 from model.errors import ConfigError
+from model.networks.target import target_features
 
 VARIABLE = "CANOPYCUBE_ENGINE_ISA"
 """Environment variable that holds the engines to an older processor's instructions."""
@@ -159,19 +158,18 @@ _FAST: dict[str, Arithmetic] = {
 
 
 def instructions() -> str:
-    """Return the newest of `INSTRUCTIONS` that this processor has and `VARIABLE` allows.
+    """Return the newest of `INSTRUCTIONS` that numba compiles for here and `VARIABLE` allows.
 
     Raises `ConfigError` if the variable names something else.
     """
     most = os.environ.get(VARIABLE) or INSTRUCTIONS[0]
     if most not in INSTRUCTIONS:
         raise ConfigError(f"{VARIABLE} is {most!r}; expected one of {', '.join(INSTRUCTIONS)}")
-    features = llvmlite.binding.get_host_cpu_features()
+    features = target_features()
     return next(
         name
         for name in INSTRUCTIONS[INSTRUCTIONS.index(most) :]
-        if all(features.get(needed) for needed in _NEEDED[name])
-        and (name != "amx" or tiles_allowed())
+        if features.issuperset(_NEEDED[name]) and (name != "amx" or tiles_allowed())
     )
 
 

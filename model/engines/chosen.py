@@ -8,7 +8,9 @@ these: the log says why.
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,6 +18,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from numba.core.errors import NumbaError
 
+from model.certainty.calibrate import Calibration
 from model.classifier import SpeciesClassifier
 from model.engines.arithmetic import exact_arithmetics, fast_arithmetic, instructions
 from model.engines.compiled import BLOCK, CompiledModel
@@ -25,8 +28,8 @@ from model.engines.oracle import true_probability
 from model.engines.packed import UnknownNetworkError
 from model.engines.pixels import reflectance_of
 from model.engines.program import UnknownFeatureError
-from model.engines.selftest import trial_reflectance
-from model.errors import ConfigError
+from model.engines.selftest import CLASSES_EQUAL, Trial
+from model.errors import ClassifierError, ConfigError
 from model.fitted import Fitted
 
 ENGINES = ("auto", "exact", "fast", "torch", "cuda", "cuda-fast")
@@ -57,6 +60,8 @@ class Engine:
     """Our own kernels, or a device; None for PyTorch, or for the arrays of a simple model."""
     difference: float | None
     """Largest difference of a probability from double precision in the self-test; None untested."""
+    arithmetic: str
+    """What it computes with, in words."""
 
     @property
     def part(self) -> int:
@@ -83,18 +88,26 @@ class Engine:
         if self.model is None:
             reflectance = reflectance_of(pixels, chosen, wanted)
             return classifier.probability(reflectance, classifier.required_bands, threads=threads)
-        if isinstance(self.model, DeviceModel):
-            calibration = classifier.calibration
-            temperature = None if calibration is None else calibration.temperature
-            try:
-                return self.model.probability(pixels, chosen, wanted, temperature=temperature)
-            except DeviceError as error:
-                other = _without_device(classifier, self.name, error)
-            return other.probability(classifier, pixels, chosen, wanted, threads=threads)
-        probability = self.model.probability(pixels, chosen, wanted)
-        if classifier.calibration is None:
-            return probability
-        return classifier.calibration.apply(probability)
+        try:
+            return _computed(self.model, classifier.calibration, pixels, chosen, wanted)
+        except DeviceError as error:
+            other = _without_device(classifier, self.name, error)
+        return other.probability(classifier, pixels, chosen, wanted, threads=threads)
+
+
+def _computed(
+    model: CompiledModel | DeviceModel,
+    calibration: Calibration | None,
+    pixels: np.ndarray,
+    chosen: Int64[np.ndarray, "band"],
+    wanted: Int64[np.ndarray, "n"],
+) -> Float32[np.ndarray, "n class"]:
+    """Return what maps get; raises `DeviceError` if a device fails."""
+    if isinstance(model, DeviceModel):
+        temperature = None if calibration is None else calibration.temperature
+        return model.probability(pixels, chosen, wanted, temperature=temperature)
+    probability = model.probability(pixels, chosen, wanted)
+    return probability if calibration is None else calibration.apply(probability)
 
 
 _engines: WeakKeyDictionary[SpeciesClassifier, dict[tuple[str, str], Engine]] = WeakKeyDictionary()
@@ -115,8 +128,15 @@ def choose_engine(classifier: SpeciesClassifier, asked: str = "auto") -> Engine:
         known = _engines.setdefault(classifier, {})
         if key not in known:
             known[key] = _chosen(classifier, asked)
-            _log.info("engine %s: %s", known[key].name, known[key].reason)
+            _tell(known[key], asked)
         return known[key]
+
+
+def _tell(engine: Engine, asked: str) -> None:
+    if engine.name == "torch" and asked not in ("auto", "torch"):
+        _log.warning("engine torch, NOT %s as asked for: %s", asked, engine.reason)
+    else:
+        _log.info("engine %s: %s", engine.name, engine.reason)
 
 
 def _chosen(classifier: SpeciesClassifier, asked: str) -> Engine:
@@ -125,8 +145,9 @@ def _chosen(classifier: SpeciesClassifier, asked: str) -> Engine:
     fitted = classifier.fitted
     if not isinstance(fitted, Fitted):
         return _torch(f"a {fitted.kind} is computed from its own arrays")
+    trial = cache(lambda: Trial.of(classifier, fitted))  # slow, and not needed for every model
     if asked == "auto" or asked in _PRECISIONS:
-        engine = _on_device(fitted, asked, steps=len(classifier.periods))
+        engine = _on_device(classifier, fitted, asked, trial)
         if engine is not None:
             return engine
     wishes = [("exact", arithmetic) for arithmetic in exact_arithmetics()]
@@ -135,10 +156,11 @@ def _chosen(classifier: SpeciesClassifier, asked: str) -> Engine:
     for name, arithmetic in wishes:
         try:
             model = CompiledModel(fitted, arithmetic, steps=len(classifier.periods))
-            engine = _tested(name, model, fitted, asked=asked, words=arithmetic.words)
+            engine = _tested(name, model, classifier, trial, asked=asked, words=arithmetic.words)
         except (UnknownNetworkError, UnknownFeatureError) as unknown:
             return _torch(f"our kernels do not know the model: {unknown}")
-        except NumbaError as error:
+        # the latter where numba is told to compile nothing
+        except (NumbaError, NotImplementedError) as error:
             first = str(error).partition("\n")[0]
             _log.warning(
                 "engine %s (%s) cannot be compiled on this machine and is NOT used: %s",
@@ -152,15 +174,18 @@ def _chosen(classifier: SpeciesClassifier, asked: str) -> Engine:
     return _torch("our own kernels failed their self-test")
 
 
-def _on_device(fitted: Fitted, asked: str, *, steps: int) -> Engine | None:
+def _on_device(
+    classifier: SpeciesClassifier, fitted: Fitted, asked: str, trial: Callable[[], Trial]
+) -> Engine | None:
     """Return an engine on a device; None where there is none, or it fails."""
     try:
         device = find_device()
         for name in dict.fromkeys(("cuda" if asked == "auto" else asked, "cuda")):
             precision = _PRECISIONS[name]
+            steps = len(classifier.periods)
             model = DeviceModel(fitted, steps=steps, device=device, precision=precision)
             try:
-                engine = _tested(name, model, fitted, asked=asked, words=model.words)
+                engine = _tested(name, model, classifier, trial, asked=asked, words=model.words)
             except RuntimeError as error:  # PyTorch's for what a device or its libraries cannot do
                 _log.warning("engine %s failed its self-test and is NOT used: %s", name, error)
                 continue
@@ -176,50 +201,68 @@ def _on_device(fitted: Fitted, asked: str, *, steps: int) -> Engine | None:
 
 def _without_device(classifier: SpeciesClassifier, name: str, error: DeviceError) -> Engine:
     """Give the device up for this process and return what takes its place."""
-    give_up(str(error))
     with _lock:
+        is_first = give_up(str(error))
         for known in _engines.values():
             for key in [key for key, one in known.items() if isinstance(one.model, DeviceModel)]:
                 del known[key]
     other = choose_engine(classifier, _WITHOUT_DEVICE[name])
-    _log.warning("engine %s failed and is NOT used any more, %s is: %s", name, other.name, error)
+    with _lock:  # who asks again is not told once more
+        for asked in ("auto", "cuda", "cuda-fast"):
+            if _WITHOUT_DEVICE.get(asked, "exact") == _WITHOUT_DEVICE[name]:
+                _engines[classifier].setdefault((asked, instructions()), other)
+    if is_first:
+        _log.warning(
+            "engine %s failed and is NOT used any more, %s is: %s", name, other.name, error
+        )
     return other
 
 
 def _tested(
-    name: str, model: CompiledModel | DeviceModel, fitted: Fitted, *, asked: str, words: str
+    name: str,
+    model: CompiledModel | DeviceModel,
+    classifier: SpeciesClassifier,
+    trial: Callable[[], Trial],
+    *,
+    asked: str,
+    words: str,
 ) -> Engine | None:
     """Return the engine if it is as exact as its name says; None, with a warning, if not."""
-    difference = self_test(model, fitted)
-    if difference <= TOLERANCE[name]:
+    outcome = trial().outcome(
+        partial(_computed, model, classifier.calibration), tolerance=TOLERANCE[name]
+    )
+    difference = outcome.difference
+    if difference <= TOLERANCE[name] and outcome.classes_equal >= CLASSES_EQUAL:
         wish = "asked for" if asked == name else f"asked for {asked}"
-        reason = f"{wish}; {words}; self-test differs by {difference:.1e}"
-        return Engine(name=name, reason=reason, model=model, difference=difference)
+        return Engine(
+            name=name,
+            reason=f"{wish}; {words}; self-test differs by {difference:.1e}",
+            model=model,
+            difference=difference,
+            arithmetic=words,
+        )
     _log.warning(
         "engine %s (%s) failed its self-test on this machine and is NOT used: a probability "
-        "differs by %.1e from double precision, %.0e is allowed",
+        "differs by %.1e from double precision, %.0e is allowed; of clear classes %.2f %% are the "
+        "same, %.1f %% must be",
         name,
         words,
         difference,
         TOLERANCE[name],
+        100 * outcome.classes_equal,
+        100 * CLASSES_EQUAL,
     )
     return None
 
 
 def _torch(reason: str) -> Engine:
-    return Engine(name="torch", reason=reason, model=None, difference=None)
-
-
-def self_test(model: CompiledModel | DeviceModel, fitted: Fitted) -> float:
-    """Return the largest difference of a probability from double precision, on made-up pixels.
-
-    It is not a number if either is none.
-    """
-    reflectance = trial_reflectance(fitted, steps=model.steps)
-    pixels = np.ascontiguousarray(reflectance.transpose(1, 2, 0))  # (time, band, pixel)
-    found = model.probability(pixels, np.arange(pixels.shape[1]), np.arange(pixels.shape[2]))
-    true = true_probability(fitted, reflectance, fitted.features.required_bands)
-    return float(np.abs(found - true).max())
+    return Engine(
+        name="torch",
+        reason=reason,
+        model=None,
+        difference=None,
+        arithmetic="float32 by PyTorch on a processor",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,8 +288,14 @@ def measure_difference(
     """Compare `engine` with another, or with double precision, on given pixels.
 
     Physical units in, NaN where not clear; `bands` names the last axis. Pixels without a clear
-    step are left out. Raises `ConfigError` for an unknown engine.
+    step are left out. Raises `ConfigError` for an unknown engine, `ClassifierError` for another
+    number of steps than the classifier's.
     """
+    if reflectance.shape[1] != len(classifier.periods):
+        raise ClassifierError(
+            f"the classifier reads {len(classifier.periods)} periods, the pixels have "
+            f"{reflectance.shape[1]}"
+        )
     needed = [bands.index(band) for band in classifier.required_bands]
     values = reflectance[..., needed]
     values = values[np.isfinite(values).all(axis=2).any(axis=1)]

@@ -5,7 +5,7 @@ kept of the steps between. A pixel's scores depend on nothing but its own values
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -15,12 +15,13 @@ from model.engines.arithmetic import Arithmetic
 from model.engines.bfloat import input_products
 from model.engines.layer import run_layer
 from model.engines.packed import PackedNetwork, UnknownNetworkError, pack_network
-from model.engines.pixels import nodata_of, scale_of
+from model.engines.pixels import check_pixels, nodata_of, scale_of
 from model.engines.preparing import gather, locate, prepare
 from model.engines.program import feature_program
 from model.engines.reading import ATTENTION, ATTENTION_MAX, LAST, attend, normalise, pool, score
 from model.engines.tile_layer import DEPTH, SUMS_BYTES, run_tile_layer, split_inputs
 from model.engines.tiles import TILES, tile_settings
+from model.errors import ClassifierError
 from model.fitted import Fitted
 from model.networks.kernel import COLUMNS, ROWS
 
@@ -61,8 +62,10 @@ class CompiledModel:
         """Return the probability of each class, the mean over the networks, of `wanted` pixels.
 
         `pixels` (time, band, pixel) are int16 in stored units or float32 in physical ones; `chosen`
-        are the places of the features' `required_bands`.
+        are the places of the features' `required_bands`. Raises `ClassifierError` for another
+        number of steps or bands, another type, and places that there are not.
         """
+        self._check(pixels, chosen, wanted)
         scores = np.empty((len(self.networks), len(wanted), self.classes), np.float32)
         for start in range(0, len(wanted), BLOCK):
             some = slice(start, min(start + BLOCK, len(wanted)))
@@ -73,7 +76,11 @@ class CompiledModel:
     def prepared(
         self, pixels: np.ndarray, chosen: Int64[np.ndarray, "band"], wanted: Int64[np.ndarray, "n"]
     ) -> Float32[np.ndarray, "time channel n"]:
-        """Return what the networks read of `wanted` pixels: features, then 1 where clear."""
+        """Return what the networks read of `wanted` pixels: features, then 1 where clear.
+
+        Raises as `probability`.
+        """
+        self._check(pixels, chosen, wanted)
         found = np.empty((self.steps, len(self.program.outputs) + 1, len(wanted)), np.float32)
         for start in range(0, len(wanted), BLOCK):
             some = slice(start, min(start + BLOCK, len(wanted)))
@@ -84,7 +91,16 @@ class CompiledModel:
     def prepared_probability(
         self, prepared: Float32[np.ndarray, "time channel n"]
     ) -> Float32[np.ndarray, "n class"]:
-        """Return the same as `probability` from what `prepared` returns."""
+        """Return the same as `probability` from what `prepared` returns.
+
+        Raises `ClassifierError` for another number of steps or channels.
+        """
+        expected = self.steps, len(self.program.outputs) + 1
+        if prepared.shape[:2] != expected:
+            raise ClassifierError(
+                f"the networks read {expected[0]} steps of {expected[1]} channels; what is prepared "
+                f"has shape {prepared.shape}"
+            )
         count = prepared.shape[2]
         scores = np.empty((len(self.networks), count, self.classes), np.float32)
         inputs = self._room().inputs
@@ -93,6 +109,15 @@ class CompiledModel:
             inputs[:, :, : some.stop - start] = prepared[:, :, some]
             self._score(scores[:, some])
         return _mean_probability(scores)
+
+    def bytes(self) -> tuple[int, int]:
+        """Return the memory of the weights, and of each thread that computes."""
+        return _size(self.networks), _size(_Room.of(self))
+
+    def _check(
+        self, pixels: np.ndarray, chosen: Int64[np.ndarray, "band"], wanted: Int64[np.ndarray, "n"]
+    ) -> None:
+        check_pixels(pixels, chosen, wanted, steps=self.steps, bands=len(self.program.bands))
 
     def _prepare(
         self, pixels: np.ndarray, chosen: Int64[np.ndarray, "band"], wanted: Int64[np.ndarray, "n"]
@@ -279,3 +304,14 @@ def _mean_probability(
 def _up(count: int, of: int) -> int:
     """Return the next multiple."""
     return -(-count // of) * of
+
+
+def _size(held: object) -> int:
+    """Return the bytes of the arrays in tuples and dataclasses."""
+    if isinstance(held, np.ndarray):
+        return held.nbytes
+    if isinstance(held, tuple):
+        return sum(_size(one) for one in held)
+    if is_dataclass(held):
+        return sum(_size(getattr(held, one.name)) for one in fields(held))
+    return 0

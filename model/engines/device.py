@@ -30,7 +30,7 @@ from model.engines.device_access import (
     too_small,
 )
 from model.engines.device_inputs import DeviceInputs, physical
-from model.engines.pixels import nodata_of
+from model.engines.pixels import check_pixels, nodata_of
 from model.fitted import Fitted
 from model.networks import Network
 
@@ -101,8 +101,10 @@ class DeviceModel:
         are the places of the features' `required_bands`; `temperature` is that of a `Calibration`.
         Too large a batch is halved for good, with a line in the log; arithmetic in batches of
         another size may differ in the last bits. Raises `DeviceError` if the device fails or its
-        memory does not hold `LEAST_BATCH` pixels.
+        memory does not hold `LEAST_BATCH` pixels, `ClassifierError` for another number of steps or
+        bands, another type, and places that there are not.
         """
+        check_pixels(pixels, chosen, wanted, steps=self.steps, bands=self._inputs.bands)
         with _busy, arithmetic_on(self.device, self.precision):
             while True:
                 try:

@@ -33,9 +33,10 @@ def find_device() -> torch.device:
     )
 
 
-def give_up(reason: str) -> None:
-    """Let `find_device` find none for as long as this process lives."""
+def give_up(reason: str) -> bool:
+    """Let `find_device` find none for as long as this process lives; tell whether it is the first time."""
     _given_up.append(reason)
+    return len(_given_up) == 1
 
 
 def too_small(what: str, reason: str) -> str:

@@ -47,6 +47,11 @@ class DeviceInputs:
         season = season_of(positions) if positions else None
         self._season = None if season is None else torch.tensor(season, device=device)
 
+    @property
+    def bands(self) -> int:
+        """Bands that the features are made of."""
+        return len(self.program.bands)
+
     def __call__(
         self, reflectance: Float32[Tensor, "time band pixel"]
     ) -> Float32[Tensor, "pixel time channel"]:

@@ -6,19 +6,19 @@ size. Here operands are packed once for many products, and one block of the resu
 vector registers while it grows.
 """
 
-import llvmlite.binding  # type: ignore[import-untyped]
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from model.networks.target import target_features
 from model.networks.vectors import FLOAT, Vectors
 
 
 def _vector_lanes() -> int:
-    """Return how many float32 a vector register of this processor holds."""
-    features = llvmlite.binding.get_host_cpu_features()
-    return next((n for name, n in (("avx512f", 16), ("avx", 8)) if features.get(name)), 4)
+    """Return how many float32 a vector register holds that numba may use here."""
+    features = target_features()
+    return next((n for name, n in (("avx512f", 16), ("avx", 8)) if name in features), 4)
 
 
 LANES = _vector_lanes()

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 from odc.geo.geobox import GeoBox
+from rasterio.env import get_gdal_config
 from rio_cogeo import cog_validate
 
 from cube.errors import InputError, WorkFailedError
@@ -299,3 +300,19 @@ def test_appearance_is_cie_lab() -> None:
     np.testing.assert_allclose(
         lab, [[100, 0, 0], [53.24, 80.09, 67.20], [32.30, 79.19, -107.86]], atol=0.05
     )
+
+
+def test_gdal_keeps_little_while_it_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, seen = rasterio.shutil.copy, []
+
+    def watched(*words: object, **named: object) -> None:
+        seen.append(get_gdal_config("GDAL_CACHEMAX"))
+        copy(*words, **named)
+
+    make_map(tmp_path / "map.zarr", np.ones((9, 9), np.uint8))
+    monkeypatch.setattr("cube.export.rasterio.shutil.copy", watched)
+    with rasterio.Env():
+        before = get_gdal_config("GDAL_CACHEMAX")
+        write_map_cog(tmp_path / "map.zarr", tmp_path / "map.tif", CLASSES)
+        assert get_gdal_config("GDAL_CACHEMAX") == before
+    assert seen == [64 * 2**20]

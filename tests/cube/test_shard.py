@@ -4,12 +4,20 @@ import math
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.codecs import BloscCodec, BloscShuffle, GzipCodec
+from zarr.codecs import (
+    BloscCodec,
+    BloscShuffle,
+    BytesCodec,
+    Crc32cCodec,
+    GzipCodec,
+    ShardingCodec,
+)
 
 from cube.shard import decode_shard
 from cube.spec import tile_regions
@@ -71,6 +79,7 @@ def test_every_tile_is_what_zarr_reads(
         {"compressors": GzipCodec()},
         {"compressors": None},
         {"shards": (1, 2, 8, 8)},
+        {"serializer": BytesCodec(endian="big")},
     ],
 )
 def test_other_layouts_are_left_to_zarr(tmp_path: Path, options: dict[str, Any]) -> None:
@@ -78,6 +87,34 @@ def test_other_layouts_are_left_to_zarr(tmp_path: Path, options: dict[str, Any])
     array[...] = 7
     region = next(tile_regions((16, 16), 8))
     assert decode_shard(array, _file(array, region), region) is None
+
+
+@pytest.mark.parametrize(
+    "index_codecs", [[BytesCodec()], [BytesCodec(endian="big"), Crc32cCodec()]]
+)
+def test_another_index_is_left_to_zarr(tmp_path: Path, index_codecs: list[Any]) -> None:
+    sharding = ShardingCodec(
+        chunk_shape=(1, 2, 4, 4), codecs=[BytesCodec(), BloscCodec()], index_codecs=index_codecs
+    )
+    array = zarr.create(
+        store=str(tmp_path), shape=(2, 2, 16, 16), chunks=(2, 2, 8, 8), dtype="int16",
+        codecs=[sharding], fill_value=NODATA, zarr_format=3,
+    )  # fmt: skip
+    array[...] = 7
+    region = next(tile_regions((16, 16), 8))
+    assert decode_shard(array, _file(array, region), region) is None
+
+
+def test_bytes_have_no_order(tmp_path: Path) -> None:
+    array = zarr.create_array(
+        str(tmp_path), shape=(16, 16), dtype="uint8", chunks=(4, 4), shards=(8, 8), fill_value=0,
+        compressors=BloscCodec(cname="lz4"),
+    )  # fmt: skip
+    array[...] = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    region = next(tile_regions((16, 16), 8))
+    found = decode_shard(array, _file(array, region), region)
+    assert found is not None
+    np.testing.assert_array_equal(found, array[:8, :8])
 
 
 def test_what_is_no_whole_shard_is_left_to_zarr(tmp_path: Path) -> None:
@@ -90,6 +127,11 @@ def test_what_is_no_whole_shard_is_left_to_zarr(tmp_path: Path) -> None:
             assert decode_shard(array, _file(array, region), region) is None
 
 
+def _sign(content: bytearray, index: int) -> None:
+    """Give a changed index its right checksum."""
+    content[-4:] = google_crc32c.value(bytes(content[index:-4])).to_bytes(4, "little")
+
+
 def _damaged(file: Path, damage: str, chunks: int) -> None:
     content = bytearray(file.read_bytes())
     index = len(content) - 4 - 16 * chunks
@@ -99,8 +141,17 @@ def _damaged(file: Path, damage: str, chunks: int) -> None:
         content = content[: len(content) // 2]
     elif damage == "beyond the end":
         content[index : index + 8] = (len(content) + 5).to_bytes(8, "little")
+        _sign(content, index)
     elif damage == "too short":
         content[index + 8 : index + 16] = (9).to_bytes(8, "little")
+        _sign(content, index)
+    elif damage == "swapped":
+        first, second = content[index : index + 16], content[index + 16 : index + 32]
+        content[index : index + 32] = second + first
+    elif damage == "checksum":
+        content[-1] ^= 1
+    elif damage == "a flipped bit":
+        content[int.from_bytes(content[index : index + 8], "little")] ^= 0x80  # Blosc's version
     elif damage == "another size":
         content[4:8] = (2**31).to_bytes(4, "little")
     file.write_bytes(content)
@@ -114,6 +165,9 @@ def _damaged(file: Path, damage: str, chunks: int) -> None:
         ("beyond the end", r"chunk \(0, 0, 0, 0\) of shard .* is damaged"),
         ("too short", r"chunk \(0, 0, 0, 0\) of shard .* is damaged"),
         ("another size", r"chunk \(0, 0, 0, 0\) of shard .* is damaged"),
+        ("swapped", r"the index of shard .* is damaged"),
+        ("checksum", r"the index of shard .* is damaged"),
+        ("a flipped bit", r"chunk \(0, 0, 0, 0\) of shard .* is damaged"),
     ],
 )
 def test_a_damaged_shard_is_told(tmp_path: Path, damage: str, words: str) -> None:

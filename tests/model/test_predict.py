@@ -226,6 +226,11 @@ def test_blocks_that_do_not_fit_are_refused(
         predict_block(classifier, block[1:], bands)
     with pytest.raises(ClassifierError, match=r"needs bands B04 B08; .*, lacks B08"):
         predict_block(classifier, block[:, :6], bands[:6])
+    for kind in (np.int32, np.float64):
+        with pytest.raises(ClassifierError, match=f"the pixels are {np.dtype(kind)}; expected int"):
+            predict_block(classifier, block.astype(kind), bands)
+    with pytest.raises(ClassifierError, match=r"wanted has shape \(31, 37\), the block \(37, 31\)"):
+        predict_block(classifier, block, bands, wanted=np.ones((31, 37), bool))
     with pytest.raises(ValueError, match="min_months is 0"):
         predict_block(classifier, block, bands, min_months=0)
 

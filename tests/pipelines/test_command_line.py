@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import pytest
@@ -53,6 +54,13 @@ def test_labels_without_crs(
     complaint = _refused(command, recipe_path, "--set", f"reference.file={tmp_path}/labels.shp")
     assert "CRS" in complaint
     assert not (tmp_path / "out" / "samples.zarr").exists()
+
+
+@pytest.mark.parametrize("engine", ["", 'a"b', 'exact"\nname = "x'])
+def test_an_unknown_engine_is_named(command: Command, recipe_path: Path, engine: str) -> None:
+    code, _, complaint = command("map", recipe_path, "--engine", engine)
+    assert code == 2
+    assert "map.engine" in complaint
 
 
 def test_an_unknown_class_column(command: Command, recipe_path: Path, tmp_path: Path) -> None:
@@ -150,6 +158,20 @@ def test_machines_get_one_json_object(command: Command, recipe_path: Path) -> No
     code, printed, _ = command("plan", recipe_path, "--json", "--set", "months.first=never")
     assert code == 2
     assert json.loads(printed)["exit"] == 2
+
+
+def test_plan_knows_the_network_and_whose_workers_map(command: Command, recipe_path: Path) -> None:
+    def plan(*settings: str) -> dict[str, Any]:
+        words = [word for setting in settings for word in ("--set", setting)]
+        code, printed, complaint = command("plan", recipe_path, "--json", *words)
+        assert (code, complaint) == (0, "")
+        return dict(json.loads(printed))
+
+    usual, wider = plan(), plan("training.hidden=512")
+    assert 0 < usual["map_peak_bytes"] < wider["map_peak_bytes"]
+    far = plan("cluster.kind=scheduler", "cluster.address=tcp://127.0.0.1:1", "cluster.workers=64")
+    assert far["map_tiles_at_once"] is None
+    assert 0 < far["map_peak_bytes"] <= usual["map_peak_bytes"]
 
 
 def test_init_writes_a_recipe_once(command: Command, tmp_path: Path) -> None:

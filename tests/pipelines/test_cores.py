@@ -13,7 +13,7 @@ from dask.delayed import delayed
 from threadpoolctl import threadpool_info
 
 from pipelines.cluster import connect, place_under_way, run_tasks
-from pipelines.cores import Cores, kept_to, own_cores, tiles_ahead
+from pipelines.cores import Cores, kept_to, kept_to_together, own_cores, tiles_ahead
 from pipelines.recipe import ClusterSection
 
 
@@ -142,3 +142,24 @@ def test_without_a_worker_nobody_waits() -> None:
         assert cores is None
     with kept_to(2) as kept, place_under_way() as cores:
         assert cores is kept
+
+
+def test_who_leaves_first_takes_nothing_from_the_others() -> None:
+    before = _settings()
+    first, second = kept_to_together(2), kept_to_together(3)
+    for _ in range(2):  # again after all have left
+        first.__enter__()
+        second.__enter__()
+        cores = own_cores()
+        assert cores is not None
+        first.__exit__(None, None, None)
+        assert own_cores() is cores
+        assert cores.count == 2
+        assert cores.compute(lambda: "still there") == "still there"
+        second.__exit__(None, None, None)
+        assert own_cores() is None
+        assert _settings() == before
+        first, second = kept_to_together(2), kept_to_together(1)
+    with kept_to(1) as kept, kept_to_together(4):
+        assert own_cores() is kept
+    assert own_cores() is None

@@ -1,9 +1,9 @@
 """The memory of a map: what `plan` prints holds, however large the cube is."""
 
 import json
+import os
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,31 @@ import numpy as np
 import pytest
 from repeated_cube import tile_samples, write_classifier, write_cube
 
-from cube.ledger import Ledger
-from cube.mapstore import create_map
+from model.certainty.applicability import learn_applicability
+from model.classifier import SpeciesClassifier
 from model.config import TrainConfig
-from pipelines.map_species import plan_map
-from pipelines.map_tile import map_tile
-from pipelines.memory import map_memory
+from model.fitted import Fitted
+from model.networks import build_network
+from model.preparation import Preparation
+from pipelines.memory import expected_engine, map_memory, network_sizes
 from pipelines.plan import describe_map, plan_cube
 from pipelines.recipe import Recipe
 from pipelines.report import plan_lines
 from pipelines.run import open_run
 
 BANDS = ("B02", "B04", "B08", "B11")
+
+MONTHS = tuple(f"{month:02d}" for month in range(1, 13))
+
+TINY = TrainConfig.preset(
+    "default",
+    features=["B04", "B08"],
+    hidden=4,
+    epochs=1,
+    bidirectional=False,
+    pooling="last",
+    input_pieces=0,
+)
 
 
 def _finished_cube(folder: Path, *, tiles: int, tile: int = 512, times: int = 12) -> Recipe:
@@ -33,58 +46,174 @@ def _finished_cube(folder: Path, *, tiles: int, tile: int = 512, times: int = 12
     year = np.where(hidden[:, None], np.int16(-32768), year)
     folder.mkdir()
     recipe = write_cube(folder, year, BANDS, tiles=tiles, links=True)
-    config = TrainConfig.preset(
-        "default",
-        features=["B04", "B08"],
-        hidden=4,
-        epochs=1,
-        bidirectional=False,
-        pooling="last",
-        input_pieces=0,
-    )
-    write_classifier(folder, tile_samples(year, BANDS, count=300), config)
+    write_classifier(folder, tile_samples(year, BANDS, count=300), TINY)
     return recipe
 
 
-@pytest.mark.parametrize("engine", ["exact", "torch"])
-@pytest.mark.parametrize("times", [1, 12])
-def test_a_tile_stays_within_its_formula(tmp_path: Path, engine: str, times: int) -> None:
-    recipe = _finished_cube(tmp_path / "run", tiles=2, tile=256, times=times)
-    plan, out = plan_cube(recipe), recipe.outputs.folder
-    job = plan_map(
-        out / "cube.zarr", out / "classifier", out / "map.zarr",
-        title="test", cube_inputs=plan.inputs, engine=engine,
-    )  # fmt: skip
-    create_map(job.path, geobox=job.spec.geobox, classes=job.classes, tile=256, chunk=128)
-    Ledger(store=job.path, inputs=job.inputs).prepare()
-    map_tile(job=job, block_id=(0, 0))  # compile first
-    tracemalloc.start()
-    try:
-        map_tile(job=job, block_id=(0, 1))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    memory = map_memory(plan.spec, computing=1)
-    assert 0.6 * memory.tile < peak < memory.total(tiles=1, processes=1)
+_GROWN = """
+import gc, json, sys
+from pathlib import Path
+import numpy as np
+from cube.store import read_region  # what the program takes itself
+from pipelines.lazy_map import classifier_stamp, classify_block
+small, large, engine, layers = sys.argv[1:3] + [sys.argv[3], tuple(json.loads(sys.argv[4]))]
+
+def kilobytes(name):
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(status[name].split()[0])
+
+def classified(folder, edge):
+    block = np.random.default_rng(0).integers(100, 4000, (12, 4, edge, edge), dtype=np.int16)
+    return classify_block(
+        block, folder=Path(folder), stamp=classifier_stamp(Path(folder)),
+        bands=("B02", "B04", "B08", "B11"), min_months=1, engine=engine, layers=layers,
+    )
+
+classified(small, 8)  # compilers and libraries
+gc.collect()
+before = kilobytes("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+classified(large, 128)
+print((kilobytes("VmHWM") - before) * 1024)
+"""
+
+
+def _config(**settings: Any) -> TrainConfig:
+    return TrainConfig.preset("default", features=["B04", "B08"], **settings)
+
+
+def _save_untrained(folder: Path, config: TrainConfig) -> None:
+    """Save a classifier of random weights; what it may be applied to is learned from noise."""
+    features = config.features
+    preparation = Preparation(
+        features=features,
+        mean=np.full(len(features), 0.2, np.float32),
+        deviation=np.full(len(features), 0.1, np.float32),
+        limit=10.0,
+        mask_input=True,
+        positions=MONTHS,
+    )
+    networks = []
+    for _ in range(config.members):
+        network = build_network(config, channels=preparation.channels, classes=7, steps=12)
+        networks.append(network.eval().requires_grad_(False))
+    fitted = Fitted(networks=tuple(networks), preparation=preparation, config=config, epoch=1)
+    generator = np.random.default_rng(0)
+    noise = generator.normal(0.2, 0.1, (2500, 12, len(BANDS))).astype(np.float32)
+    values = {
+        "features": features.compute(noise, BANDS),
+        "hidden": fitted.hidden(noise, BANDS)[:, None, :],
+    }
+    label, group = generator.integers(0, 7, len(noise)), np.arange(len(noise))
+    held_out = {name: np.ones(len(noise), np.float32) for name in values}
+    SpeciesClassifier(
+        fitted=fitted,
+        periods=MONTHS,
+        classes=tuple(f"species {index}" for index in range(7)),
+        colours=("#1b9e77",) * 7,
+        sample_fingerprint="0" * 64,
+        code_version="0",
+        scores=None,
+        applicability=learn_applicability(values, held_out, label=label, group=group),
+    ).save(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs the kernel's mark of a peak"
+)
+@pytest.mark.parametrize(
+    ("engine", "layers"), [("exact", ()), ("torch", ()), ("exact", ("applicable",))]
+)
+@pytest.mark.parametrize("settings", [{}, {"hidden": 512, "members": 2}], ids=["default", "large"])
+def test_a_process_stays_within_its_formula(
+    tmp_path: Path, settings: dict[str, Any], engine: str, layers: tuple[str, ...]
+) -> None:
+    config = _config(**settings)
+    _save_untrained(tmp_path / "small", _config(hidden=16))
+    _save_untrained(tmp_path / "large", config)
+    words = [str(tmp_path / "small"), str(tmp_path / "large"), engine, json.dumps(layers)]
+    done = subprocess.run(
+        [sys.executable, "-c", _GROWN, *words],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    spec = plan_cube(
+        write_cube(tmp_path, np.zeros((12, 4, 128, 128), np.int16), BANDS, tiles=1)
+    ).spec
+    memory = map_memory(
+        spec,
+        computing=1,
+        network=network_sizes(config, steps=12),
+        engine=engine,
+        layers=layers,
+    )
+    assert int(done.stdout) < memory.total(tiles=1, processes=1)
+
+
+def test_memory_grows_with_network_engine_and_layers(tmp_path: Path) -> None:
+    """Measured beside the weights: 37 MB of a wide network in PyTorch, 52 MB of `applicable`."""
+    year = np.zeros((12, 4, 64, 64), np.int16)
+    spec = plan_cube(write_cube(tmp_path, year, BANDS, tiles=1)).spec
+    small = network_sizes(_config(), steps=12)
+    large = network_sizes(_config(hidden=512, layers=3, members=3), steps=12)
+    assert 3 * large.weights == pytest.approx(184e6, rel=0.05)
+    least = map_memory(spec, computing=1, network=small)
+    wide = map_memory(spec, computing=1, network=large, engine="torch")
+    assert wide.process > least.process + 221e6
+    assert wide.tile == least.tile
+    asked = ("likely_classes", "applicable")
+    more = map_memory(spec, computing=1, network=small, layers=asked)
+    assert more.process > least.process + 52e6
+    assert more.tile - least.tile == 2 * 3 * 64 * 64
+    device = map_memory(spec, computing=1, network=small, engine="cuda")
+    assert device.process > least.process
+
+
+def test_the_engine_expected_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    other = _config(architecture="ltae")
+    found = {name: expected_engine(_config(), name) for name in ("auto", "fast", "torch", "cuda")}
+    assert found == {"auto": "exact", "fast": "fast", "torch": "torch", "cuda": "exact"}
+    assert expected_engine(other, "auto") == "torch"
 
 
 def test_plan_prints_the_memory_of_the_map(tmp_path: Path) -> None:
     recipe = _finished_cube(tmp_path / "run", tiles=1, tile=64)
     spec = plan_cube(recipe).spec
-    found = describe_map(spec, workers=4, processes=4)
+    network = network_sizes(_config(), steps=12)
+    memory = map_memory(spec, computing=1, network=network)
+    found = describe_map(spec, workers=4, processes=4, network=network)
     block = 64 * 64 * 12 * 4 * 2
     assert found == {
         "map_tiles_at_once": 8,
-        "map_peak_bytes": 8 * map_memory(spec, computing=1).tile + 4 * 32 * 2**20,
+        "map_peak_bytes": 8 * memory.tile + 4 * memory.process,
     }
-    assert block < map_memory(spec, computing=1).tile < 2 * block
+    assert block < memory.tile < 2 * block
     with open_run(recipe) as run:
         without_labels = run.describe()
     assert "map_peak_bytes" not in without_labels
     assert not any("under way" in line for line in plan_lines(without_labels))
     (line,) = (line for line in plan_lines(without_labels | found) if line.startswith("map "))
-    assert line.startswith("map       8 tiles under way need up to 1")
+    assert line.startswith("map       8 tiles under way need up to ")
     assert line.endswith(" MB, however large the cube is")
+
+
+def test_plan_does_not_guess_a_scheduler_s_workers(tmp_path: Path) -> None:
+    recipe = _finished_cube(tmp_path / "run", tiles=1, tile=64)
+    network = network_sizes(_config(), steps=12)
+    found = describe_map(plan_cube(recipe).spec, workers=None, processes=1, network=network)
+    assert found["map_tiles_at_once"] is None
+    with open_run(recipe) as run:
+        described = run.describe() | found
+    (line,) = (line for line in plan_lines(described) if line.startswith("map "))
+    assert line.startswith("map       a worker of the scheduler needs up to ")
+    assert line.endswith(" MB for a thread, however large the cube is")
 
 
 _LIMITED = """
@@ -134,7 +263,9 @@ def test_a_larger_cube_takes_no_more_memory(tmp_path: Path) -> None:
         folder = tmp_path / str(tiles)
         recipe = _finished_cube(folder, tiles=tiles)
         spec = plan_cube(recipe).spec
-        allowed = describe_map(spec, workers=2, processes=1)["map_peak_bytes"] + _PROGRAM
+        sizes = network_sizes(TINY, steps=spec.shape[0])
+        found = describe_map(spec, workers=2, processes=1, network=sizes)
+        allowed = found["map_peak_bytes"] + _PROGRAM
         said, peak = _mapped_within(recipe, folder, allowed)
         assert said["tiles"] == f"{tiles * tiles} of {tiles * tiles}, 0 failed"
         peaks.append(peak)

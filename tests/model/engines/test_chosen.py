@@ -9,8 +9,15 @@ from numba.core.errors import TypingError
 from model.certainty.calibrate import Calibration
 from model.classifier import SpeciesClassifier
 from model.engines import choose_engine, chosen, measure_difference
-from model.engines.arithmetic import INSTRUCTIONS, VARIABLE, instructions
-from model.errors import ConfigError
+from model.engines.arithmetic import (
+    INSTRUCTIONS,
+    VARIABLE,
+    EmulatedSplitTiles,
+    exact_arithmetics,
+    instructions,
+)
+from model.engines.compiled import CompiledModel
+from model.errors import ClassifierError, ConfigError
 from model.fitted import Fitted
 from model.formulas import BANDS
 from model.predict import predict_block
@@ -34,8 +41,10 @@ def as_classifier(fitted: Fitted, steps: int = 12) -> SpeciesClassifier:
 
 @pytest.fixture(autouse=True)
 def no_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `auto` mean the same on every machine; devices have tests of their own."""
+    """Let `auto` mean the same on every machine; devices and tiles have tests of their own."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    newest = INSTRUCTIONS.index(instructions())
+    monkeypatch.setenv(VARIABLE, INSTRUCTIONS[max(newest, INSTRUCTIONS.index("avx512"))])
 
 
 @pytest.fixture
@@ -53,6 +62,7 @@ def test_auto_is_exact_for_networks_that_kernels_know(
     assert engine.difference is not None
     assert engine.difference < 5e-6
     assert engine.reason.startswith("asked for auto; float32 in ")
+    assert engine.arithmetic in engine.reason
     assert [record.getMessage() for record in caplog.records] == [f"engine exact: {engine.reason}"]
 
 
@@ -78,6 +88,8 @@ def test_unknown_networks_are_left_to_torch(
     assert engine.name == "torch"
     assert engine.reason == "our kernels do not know the model: a TempCNN is no LSTM"
     assert len(caplog.records) == 1
+    assert caplog.records[0].levelno == (logging.INFO if asked == "auto" else logging.WARNING)
+    assert ("torch, NOT fast as asked for: our kernels do" in caplog.text) is (asked == "fast")
 
 
 def test_a_broken_kernel_is_not_used(
@@ -106,15 +118,97 @@ def test_a_broken_kernel_is_not_used(
     np.testing.assert_array_equal(found.class_value, same.class_value)
 
 
+def test_broken_tiles_are_not_used(
+    classifier: SpeciesClassifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from model.engines import compiled
+
+    def broken(*arguments: object) -> None:
+        right(*arguments)
+        arguments[-4][...] *= 1.01  # type: ignore[index]
+
+    vectors = exact_arithmetics()[-1]
+    monkeypatch.setattr(chosen, "exact_arithmetics", lambda: (EmulatedSplitTiles(), vectors))
+    tiles = choose_engine(classifier)
+    assert (tiles.name, tiles.arithmetic) == ("exact", "emulated split bfloat16 tiles")
+    right = compiled.run_tile_layer
+    monkeypatch.setattr(compiled, "run_tile_layer", broken)
+    with caplog.at_level(logging.WARNING, "model.engines"):
+        engine = choose_engine(classifier, "exact")
+    assert (engine.name, engine.arithmetic) == ("exact", vectors.words)
+    assert "engine exact (emulated split bfloat16 tiles) failed its self-test" in caplog.text
+
+
+def test_calibration_is_tested_too(
+    classifier: SpeciesClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = choose_engine(classifier, "fast")
+    sharp = choose_engine(replace(classifier, calibration=Calibration(temperature=0.2)), "fast")
+    assert plain.difference is not None
+    assert sharp.difference is not None
+    assert sharp.difference > 2 * plain.difference
+    monkeypatch.setitem(chosen.TOLERANCE, "fast", 1.5 * plain.difference)
+    again = replace(classifier, calibration=Calibration(temperature=0.2))
+    assert choose_engine(again, "fast").name == "exact"
+
+
+class _Nudged(CompiledModel):
+    """Gives a pixel whose first class leads by 0.2 to 0.39 the second one."""
+
+    def probability(self, *arguments: np.ndarray) -> np.ndarray:
+        found = super().probability(*arguments)
+        order = found.argsort(axis=1)
+        for values, (second, first) in zip(found, order[:, -2:], strict=True):
+            lead = values[first] - values[second]
+            if 0.2 < lead < 0.39:
+                values[first] -= lead / 2 + 1e-4
+                values[second] += lead / 2 + 1e-4
+        return found
+
+
+def test_fast_must_give_the_same_classes(
+    classifier: SpeciesClassifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(chosen, "CompiledModel", _Nudged)
+    monkeypatch.setitem(chosen.TOLERANCE, "fast", 0.199)
+    with caplog.at_level(logging.WARNING, "model.engines"):
+        assert choose_engine(classifier, "fast").name == "torch"
+    assert "engine fast (" in caplog.text
+    assert " % are the same, 99.9 % must be" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["stored units", "places of bands", "places of pixels"])
+def test_what_maps_do_is_tested(
+    classifier: SpeciesClassifier, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    class Broken(CompiledModel):
+        """Errs where pixels are as they are in maps."""
+
+        def probability(
+            self, pixels: np.ndarray, chosen: np.ndarray, wanted: np.ndarray
+        ) -> np.ndarray:
+            if what == "places of bands":
+                chosen = np.arange(len(chosen))
+            if what == "places of pixels":
+                wanted = np.arange(len(wanted))
+            found = super().probability(pixels, chosen, wanted)
+            return found[::-1].copy() if what == "stored units" and pixels.itemsize == 2 else found
+
+    monkeypatch.setattr(chosen, "CompiledModel", Broken)
+    assert choose_engine(classifier).name == "torch"
+
+
+@pytest.mark.parametrize("kind", [TypingError, NotImplementedError])
 def test_a_kernel_that_cannot_be_compiled_is_not_used(
     classifier: SpeciesClassifier,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    kind: type[Exception],
 ) -> None:
     from model.engines import compiled
 
     def refuse(*_: object) -> None:
-        raise TypingError("no such instruction\nand much more")
+        raise kind("no such instruction\nand much more")
 
     monkeypatch.setattr(compiled, "run_layer", refuse)
     with caplog.at_level(logging.WARNING, "model.engines"):
@@ -220,8 +314,7 @@ def test_threads_change_nothing(
         for threads in (1, 2)
     )
     np.testing.assert_array_equal(one.class_value, two.class_value)
-    if engine != "torch":
-        np.testing.assert_array_equal(one.confidence, two.confidence)
+    np.testing.assert_array_equal(one.confidence, two.confidence)
 
 
 def test_engines_agree_on_a_block(classifier: SpeciesClassifier, make_pixels: Pixels) -> None:
@@ -233,3 +326,13 @@ def test_engines_agree_on_a_block(classifier: SpeciesClassifier, make_pixels: Pi
     assert (exact.class_value == 0).sum() > 100
     assert np.abs(exact.confidence.astype(int) - torch.confidence).max() <= 1
     assert np.abs(exact.margin.astype(int) - torch.margin).max() <= 1
+
+
+@pytest.mark.parametrize("steps", [1, 11, 400])
+@pytest.mark.parametrize("engine", ["exact", "torch"])
+def test_differences_of_other_sequences_are_refused(
+    classifier: SpeciesClassifier, engine: str, steps: int
+) -> None:
+    reflectance = np.full((3, steps, len(BANDS)), 0.3, np.float32)
+    with pytest.raises(ClassifierError, match=f"reads 12 periods, the pixels have {steps}"):
+        measure_difference(classifier, reflectance, BANDS, engine=engine)

@@ -13,6 +13,7 @@ from model.engines.arithmetic import Arithmetic, exact_arithmetics, fast_arithme
 from model.engines.compiled import BLOCK, CompiledModel
 from model.engines.packed import UnknownNetworkError
 from model.engines.program import UnknownFeatureError
+from model.errors import ClassifierError
 from model.fitted import Fitted
 from model.formulas import BANDS
 from model.networks import LSTMClassifier
@@ -229,3 +230,43 @@ def test_unknown_features_are_refused(make_model: Model, monkeypatch: pytest.Mon
     monkeypatch.setattr("model.engines.program._DIFFERENCES", {})
     with pytest.raises(UnknownFeatureError, match="feature 'NDVI' has no program"):
         CompiledModel(make_model("default", hidden=16), exact_arithmetics()[-1], steps=12)
+
+
+def test_pixels_that_do_not_fit_the_kernels_are_refused(
+    make_model: Model, make_pixels: Pixels
+) -> None:
+    fitted = make_model("default", hidden=8)
+    model = CompiledModel(fitted, exact_arithmetics()[-1], steps=12)
+    bands = len(fitted.features.required_bands)
+    chosen, wanted = np.arange(bands), np.arange(5)
+    for steps in (1, 11, 13, 400):
+        pixels = make_pixels(5, steps=steps)
+        for ask in (model.probability, model.prepared):
+            with pytest.raises(ClassifierError, match=rf"reads 12 steps .* shape \({steps}, "):
+                ask(pixels, chosen, wanted)
+        prepared = np.zeros((steps, len(fitted.features) + 1, 5), np.float32)
+        with pytest.raises(ClassifierError, match=rf"read 12 steps of .* shape \({steps}, "):
+            model.prepared_probability(prepared)
+    with pytest.raises(ClassifierError, match="read 12 steps of"):
+        model.prepared_probability(np.zeros((12, 1, 5), np.float32))
+    pixels = make_pixels(5)
+    with pytest.raises(ClassifierError, match=f"reads {bands} bands; {bands - 1} are chosen"):
+        model.probability(pixels, chosen[1:], wanted)
+    with pytest.raises(ClassifierError, match="pixels 1 to 5 are asked for; there are 5"):
+        model.probability(pixels, chosen, wanted + 1)
+    with pytest.raises(ClassifierError, match="pixels -1 to 3 are asked for; there are 5"):
+        model.probability(pixels, chosen, wanted - 1)
+    with pytest.raises(ClassifierError, match=r"bands 10 to 1\d are asked for; there are 14"):
+        model.probability(pixels, chosen + 10, wanted)
+    for kind in (np.int32, np.float64, np.uint16):
+        with pytest.raises(ClassifierError, match=f"the pixels are {np.dtype(kind)}; expected int"):
+            model.probability(pixels.astype(kind), chosen, wanted)
+
+
+def test_memory_is_told(make_model: Model) -> None:
+    one = CompiledModel(make_model("default", hidden=16), exact_arithmetics()[-1], steps=12)
+    two = make_model("default", hidden=16, members=2)
+    weights, room = one.bytes()
+    assert weights >= 4 * 2 * 4 * 16 * 16  # states to gates, in both directions
+    assert room >= 4 * 12 * BLOCK * (10 + 2 * 16)  # values of bands, and states
+    assert CompiledModel(two, exact_arithmetics()[-1], steps=12).bytes() == (2 * weights, room)

@@ -27,7 +27,7 @@ from model.engines.device import DeviceModel, gather_stored
 from model.engines.device_access import DeviceError, arithmetic_on, find_device
 from model.engines.device_inputs import DeviceInputs, physical
 from model.engines.packed import UnknownNetworkError
-from model.errors import FeatureError
+from model.errors import ClassifierError, FeatureError
 from model.features import FEATURES, FeatureSet
 from model.fitted import Fitted
 from model.formulas import BANDS
@@ -511,8 +511,10 @@ def test_a_lost_device_is_replaced(
         )
 
     monkeypatch.setattr(DeviceModel, "_score", lost)
+    monkeypatch.setattr(chosen.Engine, "part", 20)  # lost amid the block
     with caplog.at_level(logging.WARNING, "model.engines"):
         found = predict_block(classifier, block, BANDS, engine=asked)
+    assert len(caplog.records) == 1
     expected = predict_block(classifier, block, BANDS, engine=other)
     np.testing.assert_array_equal(found.class_value, expected.class_value)
     np.testing.assert_array_equal(found.confidence, expected.confidence)
@@ -525,6 +527,7 @@ def test_a_lost_device_is_replaced(
     some = np.arange(7), block.reshape(12, -1, 150)
     again = first.probability(classifier, some[1], places(classifier.fitted), some[0])  # type: ignore[arg-type]
     assert again.shape == (7, 5)
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("tile", [(1, 17), (11, 1), (4, 5)])
@@ -562,6 +565,15 @@ def test_calibration_is_that_of_the_processor(
 
 
 @pytest.mark.slow
+def test_pixels_that_do_not_fit_are_refused(make_model: Make, make_pixels: Pixels) -> None:
+    fitted = make_model("default", hidden=8)
+    model = DeviceModel(fitted, steps=12, device=CPU, batch=64)
+    with pytest.raises(ClassifierError, match=r"reads 12 steps .* shape \(13, "):
+        model.probability(make_pixels(5, steps=13), places(fitted), np.arange(5))
+    with pytest.raises(ClassifierError, match="the pixels are int32; expected int16"):
+        model.probability(make_pixels(5).astype(np.int32), places(fitted), np.arange(5))
+
+
 def test_the_benchmark_says_that_there_is_no_device() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
