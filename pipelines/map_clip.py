@@ -22,7 +22,8 @@ def keep_clip(wkb: bytes, path: Path) -> Path:
     """
     file = path.with_name(f"{path.name}-clip-{_hash(wkb)}.wkb")
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_bytes(file, wkb)
+    if not (file.is_file() and file.read_bytes() == wkb):
+        replace_bytes(file, wkb)
     for other in path.parent.glob(f"{glob.escape(path.name)}-clip-*.wkb"):
         if other != file:
             other.unlink(missing_ok=True)
