@@ -3,12 +3,11 @@
 Numba keeps a compiled function until the file changes that it stands in. Ours are also made of
 what other files emit (`cell`, `vectors` …), so that after an upgrade an old kernel would go on. And
 numba numbers its files by an index that two processes may write at once, so that one could get the
-code of other types: our files are named by what is in them, and say it themselves.
+code of other types: ours have an index for each.
 """
 
 import hashlib
 import logging
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,33 +30,33 @@ def sources() -> tuple[Path, ...]:
 _SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sources())).hexdigest()
 
 
-class _Files(IndexDataCacheFile):
-    """A file for each key, without an index: what it was made of, then the compiled function."""
+class _Files:
+    """Numba's files, but with an index for each key, which nobody else's code is entered in."""
 
-    def _path(self, key: tuple[Any, ...]) -> str:
+    def __init__(self, *, cache_path: str, filename_base: str, source_stamp: Any) -> None:
+        self._folder, self._base = cache_path, filename_base
+        self._stamp = source_stamp, _SOURCES
+
+    def _of(self, key: tuple[Any, ...]) -> IndexDataCacheFile:
         # what is out of date has the name of what takes its place
         digest = hashlib.sha256(repr(key[:2]).encode()).hexdigest()[:32]
-        base = self._index_name.removesuffix(".nbi")
-        return str(self._data_path(f"{base}.{digest}.nbc"))  # type: ignore[no-untyped-call]
+        return IndexDataCacheFile(  # type: ignore[no-untyped-call]
+            cache_path=self._folder,
+            filename_base=f"{self._base}.{digest}",
+            source_stamp=self._stamp,
+        )
 
     def save(self, key: tuple[Any, ...], data: Any) -> None:
-        made_of = self._version, self._source_stamp, _SOURCES
-        body = self._dump((key, data))  # type: ignore[no-untyped-call]
-        with self._open_for_write(self._path(key)) as file:
-            pickle.dump(made_of, file)
-            file.write(body)
+        files = self._of(key)
+        if self.load(key) is None:  # so is a damaged index, which could not be added to
+            files.flush()  # type: ignore[no-untyped-call]
+        files.save(key, data)  # type: ignore[no-untyped-call]
 
     def load(self, key: tuple[Any, ...]) -> Any:
         try:
-            with Path(self._path(key)).open("rb") as file:
-                # numba's own format, in a folder whose owner could as well change the code; compared
-                # first, for the rest may be of classes that there are no more
-                if pickle.load(file) != (self._version, self._source_stamp, _SOURCES):  # noqa: S301
-                    return None
-                saved, data = pickle.load(file)  # noqa: S301
-        except (OSError, EOFError, pickle.UnpicklingError):
+            return self._of(key).load(key)  # type: ignore[no-untyped-call]
+        except Exception:  # noqa: BLE001 - whatever numba makes of a damaged file
             return None
-        return data if saved == key else None
 
     def flush(self) -> None:
         """Remove nothing: what is out of date is not read."""
@@ -68,7 +67,7 @@ class _Cache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]
-        self._cache_file = _Files(  # type: ignore[no-untyped-call]
+        self._cache_file = _Files(  # type: ignore[assignment]
             cache_path=self._cache_path,
             filename_base=self._impl.filename_base,
             source_stamp=self._impl.locator.get_source_stamp(),
