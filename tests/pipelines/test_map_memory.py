@@ -123,9 +123,10 @@ def _save_untrained(folder: Path, config: TrainConfig) -> None:
     not Path("/proc/self/clear_refs").exists(), reason="needs the kernel's mark of a peak"
 )
 @pytest.mark.parametrize(
-    ("engine", "layers"), [("exact", ()), ("torch", ()), ("exact", ("applicable",))]
+    ("settings", "engine", "layers"),
+    [({}, "exact", ()), ({}, "torch", ()), ({"hidden": 512, "members": 2}, "exact", ())],
+    ids=["default", "default in torch", "large"],
 )
-@pytest.mark.parametrize("settings", [{}, {"hidden": 512, "members": 2}], ids=["default", "large"])
 def test_a_process_stays_within_its_formula(
     tmp_path: Path, settings: dict[str, Any], engine: str, layers: tuple[str, ...]
 ) -> None:
