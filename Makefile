@@ -6,9 +6,12 @@ UV_BARE := $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") $(BIN)/uv p
 UV := $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 # A process for each core, but four at most: each needs 1.5 GB. Threads of libraries would only get
-# into each other's way. A file's tests stay together, for they share what was made for them.
+# into each other's way. A file's tests stay together, for they share what was made for them; the
+# longest files begin (tests/conftest.py). Types are checked by rewritten modules: kept as bytecode,
+# also where the environment says otherwise, for each process would rewrite them for a quarter minute.
 # To debug: make test PYTEST="-n 0 tests/cube/test_composite.py"
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+TEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n logical --maxprocesses 4 \
+	--dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow lint format clean
 
@@ -32,11 +35,16 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .pgstac build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .pgstac .moto build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 .pgstac/.done: $(VENV)/.core # a STAC API for one test; what it needs clashes with what we need
 	test -x .pgstac/bin/python || $(PYTHON) -m venv .pgstac
 	$(UV_BARE) --python .pgstac/bin/python "stac-fastapi-pgstac==7.2.0" "pypgstac[psycopg]==0.10.0" "uvicorn==0.54.0"
+	touch $@
+
+.moto/.done: $(VENV)/.core # an S3 server for a test; what it needs clashes with what we need
+	test -x .moto/bin/python || $(PYTHON) -m venv .moto
+	$(UV_BARE) --python .moto/bin/python "moto[server]==5.2.5"
 	touch $@
 
 $(VENV)/.core: pyproject.toml constraints.txt

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import zarr
 from jaxtyping import Int64, Shaped
 
 from cube.errors import WorkFailedError
+from cube.place import Place, zarr_place
 from cube.spec import CubeSpec
 
 _READ_BYTES = 64 * 2**20
@@ -19,7 +19,7 @@ _READ_BYTES = 64 * 2**20
 class ChunkRead:
     """The cells that one task takes out of one chunk, through all periods."""
 
-    path: Path
+    path: Place
     """The cube."""
     variable: str
     """Name of a variable (time, …, y, x)."""
@@ -49,7 +49,7 @@ Run = Callable[[Sequence[ChunkRead], Keep], None]
 
 def read_in_turn(reads: Sequence[ChunkRead], keep: Keep) -> None:
     """Do one read after the other in this process; the store is opened once."""
-    opened: dict[tuple[Path, str], zarr.Array[Any]] = {}
+    opened: dict[tuple[Place, str], zarr.Array[Any]] = {}
     for number, read in enumerate(reads):
         key = read.path, read.variable
         if key not in opened:
@@ -70,8 +70,8 @@ def read_chunk(read: ChunkRead) -> Shaped[np.ndarray, "..."]:
     return _values(array, read)
 
 
-def _opened(path: Path, variable: str) -> zarr.Array[Any]:
-    return zarr.open_array(path, path=variable, mode="r")
+def _opened(path: Place, variable: str) -> zarr.Array[Any]:
+    return zarr.open_array(zarr_place(path), path=variable, mode="r")
 
 
 def _values(array: zarr.Array[Any], read: ChunkRead) -> Shaped[np.ndarray, "..."]:
@@ -98,7 +98,7 @@ def _cannot_be_read(read: ChunkRead, error: Exception) -> WorkFailedError:
 
 
 def read_cells(
-    path: Path,
+    path: Place,
     spec: CubeSpec,
     variable: str,
     row: Int64[np.ndarray, " cell"],
@@ -122,7 +122,7 @@ def read_cells(
 
 
 def _reads(
-    path: Path,
+    path: Place,
     spec: CubeSpec,
     variable: str,
     row: Int64[np.ndarray, " cell"],

@@ -6,6 +6,9 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV)
+"""What a system says of a disk that is full, read-only, broken or gone."""
+
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 """What file systems answer that keep no folder entries back, and so cannot flush them."""
 
@@ -24,14 +27,35 @@ def replace_bytes(path: Path, content: bytes) -> None:
     # a name of its own: another host may use the same process id on a shared disk
     draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.draft")
     try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_draft(draft, content)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     flush_folders([path.parent])
+
+
+def create_bytes(path: Path, content: bytes) -> bool:
+    """Write a small file where there is none; False, and nothing changed, if there is one.
+
+    Of two that try at once, on whatever hosts, one succeeds: a name is linked once. Raises `OSError`.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.draft")
+    try:
+        _write_draft(draft, content)
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    flush_folders([path.parent])
+    return True
+
+
+def _write_draft(draft: Path, content: bytes) -> None:
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def flush_files(paths: Iterable[Path]) -> None:

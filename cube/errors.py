@@ -26,6 +26,14 @@ class WorkFailedError(RuntimeError):
     """The inputs were right but the work failed or is incomplete; exit code 1."""
 
 
+class PlaceError(OSError):
+    """The server of an object store did not do what it was asked; another try may help."""
+
+
+class PlaceRefusedError(PlaceError):
+    """An object store refused: a bucket that does not exist, or credentials it does not take."""
+
+
 def sendable_errors(read: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """Let the errors above leave `read` without what caused them, which their text has told.
 

@@ -28,6 +28,7 @@ from cube.mapstore import (
     open_map,
     quality_layers,
 )
+from cube.place import Place, zarr_place
 from cube.sidecar import class_names_xml, rgb
 from cube.spec import Region, tile_regions
 
@@ -40,7 +41,7 @@ _CACHE = 64 * 1024**2
 _SCALES = {"confidence": QUALITY_SCALE, "margin": QUALITY_SCALE}
 
 
-def write_map_cog(source: Path, target: Path, classes: Sequence[MapClass]) -> None:
+def write_map_cog(source: Place, target: Path, classes: Sequence[MapClass]) -> None:
     """Write the species layer of the map store `source` as a cloud-optimised GeoTIFF.
 
     uint8, nodata 0 (unclassified), DEFLATE, blocks of 512, overviews by majority, colour table;
@@ -71,7 +72,7 @@ def write_map_cog(source: Path, target: Path, classes: Sequence[MapClass]) -> No
         draft.replace(target)
 
 
-def write_quality_cog(source: Path, target: Path) -> None:
+def write_quality_cog(source: Place, target: Path) -> None:
     """Write the quality layers of a map store as the bands of a GeoTIFF, in their order.
 
     uint8, nodata 255; confidence and margin carry their scale (`QUALITY_SCALE`); layout and errors
@@ -90,7 +91,7 @@ def write_quality_cog(source: Path, target: Path) -> None:
         draft.replace(target)
 
 
-def class_areas(source: Path, classes: Sequence[MapClass]) -> dict[str, float]:
+def class_areas(source: Place, classes: Sequence[MapClass]) -> dict[str, float]:
     """Return hectares by class name: pixels counted, times the area of a pixel on the map's grid.
 
     This is the *pixel-count area* of the map. A map's errors do not cancel out, so it is no
@@ -108,7 +109,7 @@ def class_areas(source: Path, classes: Sequence[MapClass]) -> dict[str, float]:
     return {item.name: counts[item.value] * hectares for item in classes}
 
 
-def map_geobox(source: Path) -> GeoBox:
+def map_geobox(source: Place) -> GeoBox:
     """Return the grid of the map store at `source`; `InputError` if there is no map."""
     with open_map(source) as dataset:
         geobox = dataset["species"].odc.geobox
@@ -117,7 +118,7 @@ def map_geobox(source: Path) -> GeoBox:
     return geobox
 
 
-def _refuse_unnamed(source: Path, counts: Counter[int], classes: Sequence[MapClass]) -> None:
+def _refuse_unnamed(source: Place, counts: Counter[int], classes: Sequence[MapClass]) -> None:
     if unnamed := sorted(set(counts) - {UNCLASSIFIED, *(item.value for item in classes)}):
         raise WorkFailedError(
             f"map {str(source)!r} holds value {unnamed[0]} in {counts[unnamed[0]]:,} pixels, which "
@@ -131,9 +132,9 @@ def _counts(block: UInt8[np.ndarray, "y x"]) -> dict[int, int]:
 
 
 def _blocks(
-    source: Path, name: str, geobox: GeoBox
+    source: Place, name: str, geobox: GeoBox
 ) -> Iterator[tuple[Region, UInt8[np.ndarray, "y x"]]]:
-    array = zarr.open_group(source, mode="r")[name]
+    array = zarr.open_group(zarr_place(source), mode="r")[name]
     assert isinstance(array, zarr.Array)  # open_map has vouched for the store
     for region in tile_regions((geobox.shape.y, geobox.shape.x), _STREAM):
         yield region, np.asarray(array[region.rows, region.columns])

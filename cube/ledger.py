@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from cube.durable import flush_folders, replace_text
+from cube.durable import flush_folders
 from cube.errors import InputError
+from cube.lease import Mark
+from cube.place import Place, names_below, read_each, replace_content, zarr_place
 from cube.spec import Region
 
 
@@ -38,80 +40,114 @@ class Ledger:
     inputs (settings, scenes, classifier) it was made with, so changed inputs redo the tile.
     """
 
-    store: Path
+    store: Place
     """The Zarr store the records belong to; they lie inside it, in the group `ledger`."""
-    inputs: str
-    """`fingerprint` of everything that decides the pixels of a tile."""
+    inputs: str | Mapping[str, str] | None
+    """`fingerprint` of everything that decides the pixels of a tile: by tile id, or one for all that
+    are asked about. None takes records of whatever inputs, for those who only read."""
+
+    mark: Mark | None = None
+    """Of the lease under which a task writes; if that is lost, nothing is recorded or forgotten."""
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """Where the records lie."""
         return self.store / "ledger"
 
     def prepare(self) -> None:
         """Make the group that holds the records; a Zarr reader sees it as an empty group."""
-        zarr_format = zarr.open_group(self.store, mode="r").metadata.zarr_format
-        zarr.open_group(self.folder, mode="a", zarr_format=zarr_format)
+        zarr_format = zarr.open_group(zarr_place(self.store), mode="r").metadata.zarr_format
+        zarr.open_group(zarr_place(self.folder), mode="a", zarr_format=zarr_format)
 
     def record(self, region: Region, details: dict[str, Any]) -> None:
         """Store that `region` is done; atomic and durable, after its data was written.
 
-        The data are on the disk before: `write_whole` waits for them.
+        The data are on the disk before: `write_whole` waits for them. Raises `WorkFailedError` if
+        the lease is lost.
         """
-        text = json.dumps({"tile": region.id, "inputs": self.inputs, **details}, sort_keys=True)
-        replace_text(self._path(region.id), text)
+        self._refuse_lost()
+        inputs = self._wanted(region.id)
+        assert inputs is not None  # only readers do without
+        text = json.dumps({"tile": region.id, "inputs": inputs, **details}, sort_keys=True)
+        replace_content(self._path(region.id), text)
 
     def forget_others(self, region: Region) -> None:
         """Remove the record of `region` if it was made with other inputs; before its pixels change.
 
         Else a run that is cut off while it overwrites them would leave a record that vouches for
-        pixels which are gone. Raises `InputError` for a damaged record.
+        pixels which are gone. Raises `InputError` for a damaged record, `WorkFailedError` if the
+        lease is lost.
         """
-        path = self._path(region.id)
-        if path.exists() and _read(path)["inputs"] != self.inputs:
-            path.unlink(missing_ok=True)
-            flush_folders([self.folder])  # or it might be back after a power cut
+        self._refuse_lost()
+        record = _read(self._path(region.id))
+        if record and not self._counts(record):
+            self.forget(region)
 
     def forget(self, region: Region) -> None:
         """Remove the record of `region`, so that it is done again."""
         self._path(region.id).unlink(missing_ok=True)
-        flush_folders([self.folder])
+        if isinstance(self.folder, Path):
+            flush_folders([self.folder])  # or it might be back after a power cut
 
     def record_of(self, region: Region) -> dict[str, Any]:
         """Return the record of `region`, empty if there is none made with these inputs."""
-        path = self._path(region.id)
-        record = _read(path) if path.exists() else {}
-        return record if record.get("inputs") == self.inputs else {}
+        record = _read(self._path(region.id))
+        return record if record and self._counts(record) else {}
 
     def records(self) -> dict[str, dict[str, Any]]:
         """Return every record made with these inputs, by tile id.
 
         Raises `InputError` for a record that is not readable JSON, or of another tile.
         """
-        found = {}
-        for path in sorted(self.folder.glob("r*c*.json")):
-            record = _read(path)
-            if record["inputs"] == self.inputs:
-                found[path.stem] = record
-        return found
+        return dict(self.each())
+
+    def each(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the same one by one, for whoever keeps but a part of each; raises as `records`."""
+        names = names_below(self.folder, "r*c*.json")
+        for name, text in read_each(self.folder, names):
+            path = self.folder / name
+            record = _parsed(path, text)
+            if self._counts(record):
+                yield path.stem, record
 
     def pending(self, regions: Iterable[Region]) -> list[Region]:
         """Return the regions without a record, in their order."""
         done = self.records()
         return [region for region in regions if region.id not in done]
 
-    def _path(self, tile: str) -> Path:
+    def _refuse_lost(self) -> None:
+        if self.mark is not None:
+            self.mark.refuse_lost()
+
+    def _counts(self, record: Mapping[str, Any]) -> bool:
+        """Say whether a record is one of the inputs that are asked for."""
+        return self.inputs is None or record["inputs"] == self._wanted(record["tile"])
+
+    def _wanted(self, tile: str) -> str | None:
+        """Return the inputs of a tile; None if there are none, or any will do."""
+        return self.inputs.get(tile) if isinstance(self.inputs, Mapping) else self.inputs
+
+    def _path(self, tile: str) -> Place:
         return self.folder / f"{tile}.json"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return one record, of whatever inputs; `InputError` if it is damaged."""
+def _read(path: Place) -> dict[str, Any]:
+    """Return one record, of whatever inputs; empty if there is none."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        tile, _ = record["tile"], record["inputs"]
-        if tile != path.stem:
-            raise ValueError(f"it is of tile {tile!r}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    return _parsed(path, text)
+
+
+def _parsed(path: Place, text: bytes) -> dict[str, Any]:
+    """Return a record from its text; `InputError` if it is damaged."""
+    try:
+        record: dict[str, Any] = json.loads(text)
+        tile, inputs = record["tile"], record["inputs"]
+        if tile != path.stem or not isinstance(inputs, str):
+            raise ValueError(f"it is of tile {tile!r} with inputs {inputs!r}")
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"ledger record {str(path)!r} is damaged ({error!r}); delete it to redo the tile"
         ) from error

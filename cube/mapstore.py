@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +13,9 @@ from jaxtyping import UInt8
 from odc.geo.geobox import GeoBox
 
 from cube.errors import InputError
+from cube.place import Place, as_place, zarr_place
 from cube.spec import Region
+from cube.storedfiles import write_whole
 from cube.zarrstore import (
     SCHEMA,
     StoredVariable,
@@ -23,7 +24,6 @@ from cube.zarrstore import (
     open_physical,
     read_attributes,
     stored_array,
-    write_whole,
 )
 
 UNCLASSIFIED = 0
@@ -99,7 +99,7 @@ def flag_attributes(classes: Sequence[MapClass]) -> dict[str, Any]:
 
 
 def create_map(
-    path: Path,
+    path: Place,
     *,
     geobox: GeoBox,
     classes: tuple[MapClass, ...],
@@ -108,11 +108,12 @@ def create_map(
     zarr_format: Literal[2, 3] = 3,
     title: str = "canopycube map",
     layers: Sequence[str] = (),
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Allocate an empty map at `path`: `species` and the quality layers, all nodata, (y, x).
 
     `layers` names those of `EXTRA_LAYERS` that it gets; they follow the others in the order of
-    `EXTRA_LAYERS`. Raises `InputError` for no class at all, for two with the same value or name, and
+    `EXTRA_LAYERS`. `notes` is what else is kept with it, as plain JSON. Raises `InputError` for no class at all, for two with the same value or name, and
     if `path` cannot be written or something lies there.
     """
     check_legend(classes)
@@ -157,24 +158,25 @@ def create_map(
                 ],
                 "tile": tile,
                 "layers": list(layers),
+                **(notes or {}),
             },
         },
         zarr_format=zarr_format,
     )
 
 
-def map_engine(path: Path) -> dict[str, Any]:
+def map_engine(path: Place) -> dict[str, Any]:
     """Return what computed the map at `path`, as `note_engine` stored it; empty before that."""
     stored = read_attributes(path, kind="map").get("engine")
     return dict(stored) if isinstance(stored, dict) else {}
 
 
-def note_engine(path: Path, details: Mapping[str, Any]) -> None:
+def note_engine(path: Place, details: Mapping[str, Any]) -> None:
     """Store with a map what computed it, as plain JSON values."""
     change_attributes(path, {"engine": dict(details)})
 
 
-def map_classes(path: Path) -> tuple[MapClass, ...]:
+def map_classes(path: Place) -> tuple[MapClass, ...]:
     """Return the legend of the map at `path`; `InputError` if there is no map."""
     stored = read_attributes(path, kind="map").get("classes")
     try:
@@ -187,39 +189,39 @@ def map_classes(path: Path) -> tuple[MapClass, ...]:
         ) from error
 
 
-def quality_layers(path: Path) -> tuple[str, ...]:
+def quality_layers(path: Place) -> tuple[str, ...]:
     """Return the names of the quality layers of the map at `path`, extra ones last."""
     extra = read_attributes(path, kind="map").get("layers", [])
     return (*LAYERS, *(name for name in EXTRA_LAYERS if isinstance(extra, list) and name in extra))
 
 
 def write_map_region(
-    path: Path, region: Region, layers: Mapping[str, UInt8[np.ndarray, "y x"]]
+    path: Place, region: Region, layers: Mapping[str, UInt8[np.ndarray, "y x"]]
 ) -> None:
     """Write one tile of every layer of a map; writing it twice changes nothing.
 
     Raises `ValueError` for a region that cuts a stored object, or a block of another shape.
     """
-    group = zarr.open_group(path, mode="r+")
+    group = zarr.open_group(zarr_place(path), mode="r+")
     for name, block in layers.items():
         write_whole(stored_array(group, name), region, block)
 
 
-def read_map_region(path: Path, region: Region) -> UInt8[np.ndarray, "layer y x"]:
+def read_map_region(path: Place, region: Region) -> UInt8[np.ndarray, "layer y x"]:
     """Read one tile of every layer as it is stored: `species`, then the `quality_layers`."""
-    group = zarr.open_group(path, mode="r")
+    group = zarr.open_group(zarr_place(path), mode="r")
     layers = [stored_array(group, name) for name in ("species", *quality_layers(path))]
     return np.stack([np.asarray(layer[region.rows, region.columns]) for layer in layers])
 
 
-def open_map(path: str | Path) -> xr.Dataset:
+def open_map(path: str | Place) -> xr.Dataset:
     """Open a map lazily, dims (y, x), CRS ready for `.rio` and `.odc`.
 
     `species` is uint8, 0 where unclassified, else the value of a class of `map_classes(path)`;
     `confidence` and `margin` are float32 0..1, `months_observed` and what is there of
     `EXTRA_LAYERS` float32, NaN where unclassified. Raises `InputError` if there is no map at `path`.
     """
-    path = Path(path)
+    path = as_place(path)
     tile = read_attributes(path, kind="map").get("tile")
     if not isinstance(tile, int) or tile < 1:
         raise InputError(f"the map at {str(path)!r} is damaged: its tile is {tile!r}")

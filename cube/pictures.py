@@ -18,6 +18,7 @@ from odc.geo.geobox import GeoBox
 
 from cube.export import class_areas, map_geobox
 from cube.mapstore import UNCLASSIFIED, MapClass, check_legend
+from cube.place import Place, zarr_place
 from cube.sidecar import one_line, rgb
 
 _INK, _FAINT, _GREY = "#222222", "#6b6b6b", "#d9d9d9"
@@ -62,7 +63,7 @@ def write_legend(
 
 def write_quicklook(
     target: Path,
-    source: Path,
+    source: Place,
     classes: Sequence[MapClass],
     *,
     title: str,
@@ -166,8 +167,8 @@ def _describe(geobox: GeoBox) -> str:
     return f"{width:,} × {height:,} pixels of {_pixel_size(geobox)[0]:g} m · {name}"
 
 
-def _colored(source: Path, classes: Sequence[MapClass]) -> UInt8[np.ndarray, "y x 3"]:
-    array = zarr.open_group(source, mode="r")["species"]
+def _colored(source: Place, classes: Sequence[MapClass]) -> UInt8[np.ndarray, "y x 3"]:
+    array = zarr.open_group(zarr_place(source), mode="r")["species"]
     assert isinstance(array, zarr.Array)  # map_geobox has vouched for the store
     step = max(1, math.ceil(max(array.shape) / _MOST_PIXELS))
     values = np.asarray(array[::step, ::step])

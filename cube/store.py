@@ -1,7 +1,7 @@
 """A `CubeSpec` in, a Zarr store out: allocate it whole, write tiles into it, open it again."""
 
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from jaxtyping import Float32, Int16, UInt8, UInt16
 from cube.bands import BANDS, NODATA, SCALE
 from cube.errors import InputError
 from cube.periods import stored_times
+from cube.place import Place, as_place, count_there, zarr_place
 from cube.shard import decode_shard
 from cube.spec import CubeSpec, Region
+from cube.storedfiles import count_objects, stored_files, write_whole
 from cube.zarrstore import (
     SCHEMA,
     StoredVariable,
@@ -22,8 +24,6 @@ from cube.zarrstore import (
     open_physical,
     read_attributes,
     stored_array,
-    stored_files,
-    write_whole,
 )
 
 NO_LOOK = 255
@@ -128,7 +128,7 @@ def clear_share(
     return np.where(seen_count > 0, share, LOOKS_LOST if has_lost else NO_LOOK).astype(np.uint8)
 
 
-def create_cube(path: Path, spec: CubeSpec, *, title: str = "canopycube") -> None:
+def create_cube(path: Place, spec: CubeSpec, *, title: str = "canopycube") -> None:
     """Allocate an empty cube at `path`: every period, band and coordinate, all pixels nodata.
 
     A cube that is there already with the same spec is left as it is, so that a run can resume.
@@ -195,7 +195,7 @@ def create_cube(path: Path, spec: CubeSpec, *, title: str = "canopycube") -> Non
     )
 
 
-def read_spec(path: Path) -> CubeSpec:
+def read_spec(path: Place) -> CubeSpec:
     """Return the spec of the cube at `path`; `InputError` if there is none or it is too new."""
     described = read_attributes(path, kind="cube").get("spec")
     if not isinstance(described, dict):
@@ -203,7 +203,7 @@ def read_spec(path: Path) -> CubeSpec:
     return CubeSpec.from_json(described)
 
 
-def refuse_other_cube(path: Path, spec: CubeSpec, *, ignoring: tuple[str, ...] = ()) -> None:
+def refuse_other_cube(path: Place, spec: CubeSpec, *, ignoring: tuple[str, ...] = ()) -> None:
     """Raise `InputError` if what lies at `path` is no cube of this spec, but for parts `ignoring`."""
     stored, wanted = read_spec(path).to_json(), spec.to_json()
     if different := [
@@ -217,27 +217,27 @@ def refuse_other_cube(path: Path, spec: CubeSpec, *, ignoring: tuple[str, ...] =
         )
 
 
-def write_region(path: Path, region: Region, blocks: CubeBlocks) -> None:
+def write_region(path: Place, region: Region, blocks: CubeBlocks) -> None:
     """Write one tile of a cube, whole shards or chunks; writing it twice changes nothing.
 
     Raises `ValueError` for a region that cuts a stored object, or blocks of another shape: such a
     write would lose what a neighbour writes at the same time, or be stretched over the tile.
     """
-    group = zarr.open_group(path, mode="r+")
+    group = zarr.open_group(zarr_place(path), mode="r+")
     for name, block in blocks.layers.items():
         write_whole(stored_array(group, name), region, block)
 
 
 def read_region(
-    path: Path, region: Region, *, out: Int16[np.ndarray, "time band y x"] | None = None
+    path: Place, region: Region, *, out: Int16[np.ndarray, "time band y x"] | None = None
 ) -> Int16[np.ndarray, "time band y x"]:
     """Read the reflectance of one tile, or of any other rectangle, as it is stored.
 
     Into `out` where that is given: memory that a caller has for one tile after the other.
     """
-    array = stored_array(zarr.open_group(path, mode="r"), "reflectance")
+    array = stored_array(zarr.open_group(zarr_place(path), mode="r"), "reflectance")
     files = stored_files(array, region)
-    if files is not None and len(files) == 1:
+    if len(files) == 1:
         pixels = decode_shard(array, files[0], region, out=out)
         if pixels is not None:
             return pixels
@@ -248,19 +248,47 @@ def read_region(
     return out
 
 
-def count_files(path: Path, region: Region) -> int:
-    """Return how many files of a cube hold pixels of a tile; a tile all nodata has none.
+def read_blocks(path: Place, region: Region) -> CubeBlocks:
+    """Read every layer of one tile as it is stored: what `write_region` was given."""
+    group = zarr.open_group(zarr_place(path), mode="r")
+    layers: dict[str, np.ndarray] = {"reflectance": read_region(path, region)}
+    for name in _LAYERS:
+        array = stored_array(group, name)
+        files = stored_files(array, region)
+        pixels = decode_shard(array, files[0], region) if len(files) == 1 else None
+        if pixels is None:
+            pixels = np.asarray(array[:, region.rows, region.columns])
+        layers[name] = pixels
+    return CubeBlocks(**layers)
+
+
+def count_files(path: Place, region: Region) -> int:
+    """Return how many files or objects of a cube hold pixels of a tile; one all nodata has none.
 
     What a record of the tile keeps, to notice a file that was lost, which reads as nodata.
     """
-    group = zarr.open_group(path, mode="r")
+    group = zarr.open_group(zarr_place(path), mode="r")
     names = ("reflectance", *_LAYERS)
     files = [stored_files(stored_array(group, name), region) for name in names]
-    return sum(file.exists() for part in files for file in part or [])
+    return count_there(file for part in files for file in part)
 
 
-def open_cube(path: str | Path) -> xr.Dataset:
+def count_files_by_tile(path: Place) -> Counter[tuple[int, int]]:
+    """Return what `count_files` says of each tile that has files, by the tile's row and column.
+
+    Lists the cube once instead of asking for each file: what a run does before it begins.
+    """
+    group, tile = zarr.open_group(zarr_place(path), mode="r"), read_spec(path).tile
+    found: Counter[tuple[int, int]] = Counter()
+    for name in ("reflectance", *_LAYERS):
+        found += count_objects(stored_array(group, name), tile)
+    return found
+
+
+def open_cube(path: str | Place) -> xr.Dataset:
     """Open a cube lazily, ready for `.sel(time=…, band=…)`, `.rio` and `.odc`.
+
+    `path` may be an address of an object store, as `s3://bucket/folder/cube.zarr`.
 
     `reflectance (time, band, y, x)` is float32, physical (0..1 for reflectance), NaN where no
     look was clear. Of each (time, y, x), `clear_count` is the number of clear looks, `clear_share`
@@ -271,18 +299,18 @@ def open_cube(path: str | Path) -> xr.Dataset:
 
     Raises `InputError` if there is no cube at `path`.
     """
-    return _opened(Path(path), periods_at_once=1, keep_stored=_AS_STORED)
+    return _opened(as_place(path), periods_at_once=1, keep_stored=_AS_STORED)
 
 
-def open_stored_cube(path: str | Path) -> xr.Dataset:
+def open_stored_cube(path: str | Place) -> xr.Dataset:
     """Open a cube lazily with `reflectance` as stored: int16 units of 1e-4, nodata -32768.
 
     One dask chunk per tile with all its periods: what a task that classifies a tile reads.
     """
-    return _opened(Path(path), periods_at_once=-1, keep_stored=("reflectance", *_AS_STORED))
+    return _opened(as_place(path), periods_at_once=-1, keep_stored=("reflectance", *_AS_STORED))
 
 
-def _opened(path: Path, *, periods_at_once: int, keep_stored: tuple[str, ...]) -> xr.Dataset:
+def _opened(path: Place, *, periods_at_once: int, keep_stored: tuple[str, ...]) -> xr.Dataset:
     spec = read_spec(path)
     chunks = {"time": periods_at_once, "band": -1, "y": spec.tile, "x": spec.tile}
     cube = open_physical(path, chunks=chunks, keep_stored=keep_stored)

@@ -1,11 +1,10 @@
 """A description in, a georeferenced Zarr store out: what cubes and maps have in common."""
 
-import itertools
 import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +16,18 @@ from numcodecs import Blosc
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 from zarr.codecs import BloscCodec, BloscShuffle
-from zarr.storage import LocalStore
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
-from cube.durable import flush_files, flush_folders, replace_text
-from cube.errors import InputError
-from cube.spec import Region
+from cube.durable import DISK_FAULTS
+from cube.errors import InputError, PlaceError, WorkFailedError
+from cube.place import (
+    Place,
+    RemoteFolder,
+    put_store,
+    replace_content,
+    zarr_place,
+)
 
 SCHEMA = 2
 """Version of the cube's layout; a store of another version is refused.
@@ -62,7 +68,7 @@ class StoredVariable:
 
 
 def create_store(
-    path: Path,
+    path: Place,
     *,
     geobox: GeoBox,
     variables: Mapping[str, StoredVariable],
@@ -74,12 +80,11 @@ def create_store(
 
     `coordinates` are (dimension, values, CF attributes) by name.
 
-    Raises `InputError` if `path` cannot be written or something lies there.
+    Raises `InputError` if `path` cannot be written or something lies there, `WorkFailedError` if
+    the disk is full or broken.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(draft, ignore_errors=True)
+
+    def write(draft: Path | MemoryStore) -> None:
         _write_store(
             draft,
             geobox=geobox,
@@ -88,15 +93,39 @@ def create_store(
             attributes=attributes,
             zarr_format=zarr_format,
         )
-        draft.rename(path)
+
+    try:
+        if isinstance(path, Path):
+            _appear(path, write)
+        else:
+            _put(path, write)
+    except PlaceError:
+        raise
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be made: {error}") from error
+        kind = WorkFailedError if error.errno in DISK_FAULTS else InputError
+        raise kind(f"{str(path)!r} cannot be made: {error}") from error
+
+
+def _appear(path: Path, write: Callable[[Path | MemoryStore], None]) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+        write(draft)
+        draft.rename(path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def _put(path: RemoteFolder, write: Callable[[Path | MemoryStore], None]) -> None:
+    """Make a store in memory, where it has no pixels yet, and put its objects in their place."""
+    held: dict[str, Buffer] = {}
+    write(MemoryStore(held))
+    put_store(path, ((name, held[name].to_bytes()) for name in sorted(held, reverse=True)))
+
+
 def _write_store(
-    draft: Path,
+    draft: Path | MemoryStore,
     *,
     geobox: GeoBox,
     variables: Mapping[str, StoredVariable],
@@ -118,7 +147,7 @@ def _write_store(
         zarr.consolidate_metadata(draft, zarr_format=zarr_format)
 
 
-def change_attributes(path: Path, changes: Mapping[str, Any]) -> None:
+def change_attributes(path: Place, changes: Mapping[str, Any]) -> None:
     """Replace some of our own attributes of the store at `path`, which `create_store` has made.
 
     In its metadata files, not through Zarr: consolidating again, it would look into every record
@@ -127,13 +156,15 @@ def change_attributes(path: Path, changes: Mapping[str, Any]) -> None:
     places = {"zarr.json": ("attributes",), ".zattrs": (), ".zmetadata": ("metadata", ".zattrs")}
     for name, keys in places.items():
         file = path / name
-        if file.exists():
+        try:
             metadata = json.loads(file.read_text(encoding="utf-8"))
-            held = metadata
-            for key in keys:
-                held = held[key]
-            held["canopycube"] |= changes
-            replace_text(file, json.dumps(metadata, indent=2))
+        except FileNotFoundError:
+            continue
+        held = metadata
+        for key in keys:
+            held = held[key]
+        held["canopycube"] |= changes
+        replace_content(file, json.dumps(metadata, indent=2))
 
 
 def _plain(value: Any) -> Any:
@@ -193,7 +224,7 @@ def _allocate(group: zarr.Group, name: str, variable: StoredVariable) -> None:
     )
 
 
-def read_attributes(path: Path, *, kind: str) -> dict[str, Any]:
+def read_attributes(path: Place, *, kind: str) -> dict[str, Any]:
     """Return our own attributes of the store at `path`.
 
     Raises `InputError` if nothing is there, it is no Zarr store, none of ours, of another `kind`
@@ -201,12 +232,16 @@ def read_attributes(path: Path, *, kind: str) -> dict[str, Any]:
     """
     try:
         is_there = path.exists()
+    except PlaceError:
+        raise
     except OSError:  # a name longer than the file system allows
         is_there = False
     if not is_there:
         raise InputError(f"there is no {kind} at {str(path)!r}; make it first")
     try:
-        group = zarr.open_group(path, mode="r")
+        group = zarr.open_group(zarr_place(path), mode="r")
+    except PlaceError:
+        raise
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{str(path)!r} exists and is no Zarr store; expected a canopycube {kind}"
@@ -227,80 +262,17 @@ def read_attributes(path: Path, *, kind: str) -> dict[str, Any]:
     return ours
 
 
-def write_whole(array: zarr.Array[Any], region: Region, block: np.ndarray) -> None:
-    """Write `block` (…, y, x) at `region` of a stored array, which must be whole stored objects.
-
-    On a local disk the bytes are there for good when this returns, so that a record that follows
-    cannot survive a power cut that the pixels do not. Raises `ValueError` for a region that cuts an
-    object, and for a block of another shape.
-    """
-    stored = (array.shards or array.chunks)[-2:]
-    for start, length, step, size in zip(
-        (region.top, region.left),
-        (region.height, region.width),
-        stored,
-        array.shape[-2:],
-        strict=True,
-    ):
-        if start % step or (length % step and start + length != size) or start + length > size:
-            raise ValueError(
-                f"tile {region.id} covers {start}..{start + length} of {size} pixels and would cut "
-                f"the stored objects of {step}"
-            )
-    expected = (*array.shape[:-2], region.height, region.width)
-    if block.shape != expected:
-        raise ValueError(f"tile {region.id} has shape {block.shape}, the store expects {expected}")
-    files = stored_files(array, region)
-    if files is None:
-        array[..., region.rows, region.columns] = block
-        return
-    for file in files:
-        # zarr reads an old shard before it writes a new one, and fails if the old one is damaged
-        file.unlink(missing_ok=True)
-    array[..., region.rows, region.columns] = block
-    # Measured on ext4 for a tile of 12 months, 10 bands and 1024² pixels (175 MB): 0.1 s on top of
-    # 0.5 s for its two shards, 0.3 to 0.4 s for 390 chunks; making it takes far longer.
-    flush_files(file for file in files if file.exists())  # what is all nodata has none
-    folder = _folder(array)
-    above = {place for file in files for place in file.parents if place.is_relative_to(folder)}
-    flush_folders(place for place in above if place.exists())
-
-
-def stored_files(array: zarr.Array[Any], region: Region) -> list[Path] | None:
-    """Return the files that `region` is made of, there or not; None where it is no local store."""
-    if not isinstance(array.store_path.store, LocalStore):
-        return None
-    return [_folder(array) / key for key in _stored_keys(array, region)]
-
-
-def _folder(array: zarr.Array[Any]) -> Path:
-    store = array.store_path.store
-    assert isinstance(store, LocalStore)  # `stored_files` has looked
-    return Path(store.root) / array.store_path.path
-
-
-def _stored_keys(array: zarr.Array[Any], region: Region) -> Iterator[str]:
-    """Yield the names, within the array, of the objects that `region` is made of."""
-    sizes, steps = array.shape, array.shards or array.chunks
-    starts = (0,) * (array.ndim - 2) + (region.top, region.left)
-    stops = (*sizes[:-2], region.top + region.height, region.left + region.width)
-    ranges = (
-        range(start // step, -(-stop // step))
-        for start, stop, step in zip(starts, stops, steps, strict=True)
-    )
-    for place in itertools.product(*ranges):
-        yield array.metadata.encode_chunk_key(place)
-
-
 def open_physical(
-    path: Path, *, chunks: Mapping[str, int], keep_stored: Sequence[str] = ()
+    path: Place, *, chunks: Mapping[str, int], keep_stored: Sequence[str] = ()
 ) -> xr.Dataset:
     """Open a store lazily as dask arrays of `chunks`, scaled layers as float32 with NaN.
 
     Layers named in `keep_stored` stay as they are stored. A slice of the result reads only the
     chunks it needs: decoding lies below dask, where slices reach it.
     """
-    stored: xr.Dataset = xr.open_zarr(path, chunks=None, mask_and_scale=False, decode_coords="all")
+    stored: xr.Dataset = xr.open_zarr(
+        zarr_place(path), chunks=None, mask_and_scale=False, decode_coords="all"
+    )
     for name, layer in stored.data_vars.items():
         if name in keep_stored:
             layer.attrs = {k: v for k, v in layer.attrs.items() if k not in _CODING}

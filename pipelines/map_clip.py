@@ -9,28 +9,28 @@ import hashlib
 import threading
 from pathlib import Path
 
-from cube.durable import replace_bytes
 from cube.errors import InputError
+from cube.place import Place, names_below, remove_files, replace_content
 
 _loading = threading.Lock()
 
 
-def keep_clip(wkb: bytes, path: Path) -> Path:
+def keep_clip(wkb: bytes, path: Place) -> Place:
     """Write the clip (WKB, in the cube's CRS) of the map at `path` beside it; return its file.
 
     The file is named by a hash of its content. Clips that the map had before are removed.
     """
     file = path.with_name(f"{path.name}-clip-{_hash(wkb)}.wkb")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not (file.is_file() and file.read_bytes() == wkb):
-        replace_bytes(file, wkb)
-    for other in path.parent.glob(f"{glob.escape(path.name)}-clip-*.wkb"):
-        if other != file:
-            other.unlink(missing_ok=True)
+    if isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not (file.exists() and file.read_bytes() == wkb):
+        replace_content(file, wkb)
+    names = names_below(path.parent, f"{glob.escape(path.name)}-clip-*.wkb")
+    remove_files([path.parent / name for name in names if name != file.name])
     return file
 
 
-def clip_bytes(file: Path) -> bytes:
+def clip_bytes(file: Place) -> bytes:
     """Return the WKB that `keep_clip` wrote; read once per process.
 
     Raises `InputError` if it cannot be read or is not what was written.
@@ -40,7 +40,7 @@ def clip_bytes(file: Path) -> bytes:
 
 
 @functools.lru_cache(maxsize=2)
-def _read(file: Path) -> bytes:
+def _read(file: Place) -> bytes:
     try:
         wkb = file.read_bytes()
     except OSError as error:

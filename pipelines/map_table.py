@@ -26,6 +26,7 @@ from cube.errors import InputError, WorkFailedError
 from cube.export import map_geobox
 from cube.grid import LON_LAT
 from cube.mapstore import UNCLASSIFIED, map_classes
+from cube.place import Place, zarr_place
 from cube.spec import Region, tile_regions
 from cube.zarrstore import stored_array
 from pipelines.progress import Reporter
@@ -93,7 +94,7 @@ def _is_table(path: Path) -> bool:
         return False
 
 
-def write_map_table(source: Path, target: Path, reporter: Reporter) -> dict[str, Any]:
+def write_map_table(source: Place, target: Path, reporter: Reporter) -> dict[str, Any]:
     """Write `latitude,longitude,predicted_class` of every classified pixel of the map at `source`.
 
     Centres of pixels in EPSG:4326 to 7 decimals (about a centimetre), classes by name, in pieces of
@@ -127,9 +128,9 @@ def write_map_table(source: Path, target: Path, reporter: Reporter) -> dict[str,
     }
 
 
-def _rows(source: Path, geobox: GeoBox, pieces: tuple[Region, ...]) -> Iterator[Rows]:
+def _rows(source: Place, geobox: GeoBox, pieces: tuple[Region, ...]) -> Iterator[Rows]:
     """Yield the classified pixels of each piece."""
-    species = stored_array(zarr.open_group(source, mode="r"), "species")
+    species = stored_array(zarr.open_group(zarr_place(source), mode="r"), "species")
     assert geobox.crs is not None  # create_map refuses a grid without one
     to_degrees = pyproj.Transformer.from_crs(geobox.crs.proj, LON_LAT.proj, always_xy=True)
     for region in pieces:
@@ -157,7 +158,7 @@ def _ten_millionths(
 
 
 def _refuse_unnamed(
-    source: Path, values: UInt8[np.ndarray, "row"], names: Mapping[int, str]
+    source: Place, values: UInt8[np.ndarray, "row"], names: Mapping[int, str]
 ) -> None:
     if unnamed := sorted(set(np.unique(values).tolist()) - set(names)):
         raise WorkFailedError(

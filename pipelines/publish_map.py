@@ -6,7 +6,7 @@ from typing import Any
 from cube.export import class_areas, write_map_cog, write_quality_cog
 from cube.mapstore import map_classes
 from cube.pictures import write_legend, write_quicklook
-from pipelines.plan import Layout
+from pipelines.layout import Layout
 from pipelines.progress import Reporter
 
 PICTURES = ("map.tif", "map_quality.tif", "legend.png", "quicklook.png")

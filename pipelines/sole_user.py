@@ -1,35 +1,105 @@
-"""A folder in, the right to work in it alone out."""
+"""An output folder and where its stores lie in, the right to work there alone out."""
 
+import contextlib
+import errno
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
-from cube.errors import InputError
+from cube.durable import DISK_FAULTS
+from cube.errors import InputError, WorkFailedError
+from cube.lease import HOLDS, Lease, Mark, current_owner
+from cube.place import Place, check_place
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+"""What file systems answer that know no locks; the lease is all there is then."""
+
+_OWN = {".lock", ".lease"}
+"""What this puts into a folder."""
+
+_held: list[Lease] = []
+"""Leases of this process."""
 
 
-@contextmanager
-def sole_user(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system gives back however the process ends."""
+@contextlib.contextmanager
+def sole_user(
+    folder: Path,
+    stores: Place | None = None,
+    *,
+    waits: bool = False,
+    say: Callable[[str], None] | None = None,
+    holds: float = HOLDS,
+) -> Iterator[None]:
+    """Hold a folder's lock, and the leases of the folder and of where the `stores` lie.
+
+    The system gives the lock back however the process ends; a lease, which other hosts see too,
+    ends when its owner has given no sign of himself for `holds` seconds. Raises `InputError` if
+    another run is at work there and this does not wait for it, and if the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("a")
     except OSError as error:
-        raise InputError(
-            f"outputs.folder {str(folder)!r} cannot be written: {error.strerror}"
-        ) from error
-    with file:
+        kind = WorkFailedError if error.errno in DISK_FAULTS else InputError
+        raise kind(f"outputs.folder {str(folder)!r} cannot be written: {error.strerror}") from error
+    with file, contextlib.ExitStack() as stack:
+        _lock(file, folder, waits=waits)
+        stack.callback(_leave_no_trace, folder)
+        for place in dict.fromkeys((folder, stores or folder)):
+            check_place(place)
+            stack.enter_context(_leased(Lease(place, holds=holds), waits=waits, say=say))
+        yield
+
+
+def refuse_lost_leases() -> None:
+    """Raise `WorkFailedError` if a lease of this process is lost: another run is at work there.
+
+    Cheap while leases are kept up; else it asks. To be called before work is begun or recorded.
+    """
+    for lease in _held:
+        lease.refuse_lost()
+
+
+def mark_of(store: Place) -> Mark | None:
+    """Return the mark of the lease under which this process may write a store; None without one."""
+    return next((lease.mark for lease in _held if lease.folder == store.parent), None)
+
+
+@contextlib.contextmanager
+def _leased(lease: Lease, *, waits: bool, say: Callable[[str], None] | None) -> Iterator[None]:
+    lease.acquire(waits=waits, say=say)
+    _held.append(lease)
+    try:
+        yield
+    finally:
+        _held.remove(lease)
+        lease.release()
+
+
+def _lock(file: IO[str], folder: Path, *, waits: bool) -> None:
+    while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(
-                f"another run is at work in {str(folder)!r}; wait for it, or choose another "
-                "outputs.folder"
-            ) from error
-        try:
-            yield
-        finally:
-            if [entry.name for entry in folder.iterdir()] == [".lock"]:
-                # nothing was made: leave no trace
-                (folder / ".lock").unlink()
-                folder.rmdir()
+            if not waits:
+                owner = current_owner(folder)
+                raise InputError(
+                    f"another run {f'({owner}) ' if owner else ''}is at work in {str(folder)!r}; "
+                    "wait for it (--wait), or choose another outputs.folder"
+                ) from error
+            time.sleep(0.5)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return
+            raise
+        else:
+            return
+
+
+def _leave_no_trace(folder: Path) -> None:
+    """Remove the folder if nothing was made in it."""
+    if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= _OWN:
+        shutil.rmtree(folder)

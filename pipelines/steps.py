@@ -2,7 +2,7 @@
 
 from typing import Any, Generic, TypeVar
 
-from pipelines.plan import Layout
+from pipelines.layout import Layout
 from pipelines.progress import Reporter
 from pipelines.recipe import LearningRecipe
 from pipelines.report import read_report, write_report
@@ -23,7 +23,7 @@ class Steps(Generic[AnyRecipe]):
 
     def __init__(self, recipe: AnyRecipe, reporter: Reporter) -> None:
         self.recipe, self.reporter = recipe, reporter
-        self.layout = Layout(folder=recipe.outputs.folder)
+        self.layout = Layout.of(recipe.outputs)
         self.report = read_report(self.layout.report)
 
     def _is_done(self, name: str, inputs: str) -> bool:

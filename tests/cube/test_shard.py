@@ -21,7 +21,7 @@ from zarr.codecs import (
 
 from cube.shard import decode_shard
 from cube.spec import tile_regions
-from cube.zarrstore import stored_files
+from cube.storedfiles import stored_files
 
 NODATA = -32768
 

@@ -19,7 +19,7 @@ from odc.geo.xr import ODCExtension  # noqa: F401  registers .odc
 
 from cube import open_cube
 from cube.bands import NODATA
-from cube.errors import InputError
+from cube.errors import InputError, WorkFailedError
 from cube.periods import Period
 from cube.spec import CubeSpec, Region
 from cube.store import (
@@ -507,7 +507,7 @@ def test_a_failure_on_the_way_leaves_nothing(tmp_path, monkeypatch, failure):
         raise failure
 
     monkeypatch.setattr(zarr, "consolidate_metadata", fail)
-    expected = InputError if isinstance(failure, OSError) else KeyboardInterrupt
+    expected = WorkFailedError if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(expected):
         create_cube(tmp_path / "cube.zarr", spec())
     assert list(tmp_path.iterdir()) == []

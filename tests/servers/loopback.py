@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
-Kind = Literal["status", "reset", "truncate", "html", "delay", "hang"]
+Kind = Literal["status", "reset", "late reset", "truncate", "html", "delay", "hang"]
 
 _HTML = b"<!DOCTYPE html><html><head><title>Sorry</title></head><body>Back soon.</body></html>"
 _LINGER_NOTHING = struct.pack("ii", 1, 0)
@@ -29,8 +29,8 @@ class Fault:
     """One way to fail, and which requests it hits."""
 
     kind: Kind
-    """`status`: that status and no content. `reset`: the connection is torn. `truncate`: half the
-    body, under the full length. `html`: a page with status 200. `delay`: the right answer, later.
+    """`status`: that status and no content. `reset`: the connection is torn; `late reset`: after
+    what was asked for is done. `truncate`: half the body, under the full length. `html`: a page with status 200. `delay`: the right answer, later.
     `hang`: no answer for `seconds`, then the connection ends."""
     status: int = 503
     """For `status`."""
@@ -54,7 +54,7 @@ class Asked:
     """One request as it came."""
 
     method: str
-    """`GET`, `HEAD` or `POST`."""
+    """`GET`, `HEAD`, `POST`, `PUT` or `DELETE`."""
     path: str
     """Without the query, still quoted."""
     target: str
@@ -62,7 +62,7 @@ class Asked:
     headers: Mapping[str, str]
     """By name in lower case."""
     body: bytes
-    """Content of a POST."""
+    """Content of a POST or PUT."""
 
     @property
     def query(self) -> dict[str, str]:
@@ -291,7 +291,8 @@ def _spoiled(asked: Asked, fault: Fault, owner: LoopbackServer) -> Answer | None
         return Answer(status=fault.status, headers=headers)
     if fault.kind == "html":
         return Answer(body=_HTML, headers={"Content-Type": "text/html"})
-    return owner.answer(asked)
+    answer = owner.answer(asked)
+    return None if fault.kind == "late reset" else answer
 
 
 def _handler(owner: LoopbackServer) -> type[http.server.BaseHTTPRequestHandler]:
@@ -308,7 +309,7 @@ def _handler(owner: LoopbackServer) -> type[http.server.BaseHTTPRequestHandler]:
             with owner.counted():
                 self._serve()
 
-        do_HEAD = do_POST = do_GET  # noqa: N815
+        do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             """Tests read the log instead."""
@@ -340,8 +341,9 @@ def _handler(owner: LoopbackServer) -> type[http.server.BaseHTTPRequestHandler]:
                 time=came,
             )
             owner.record(line)  # first: the client may look as soon as it has its answer
-            self.close_connection = kind in ("truncate", "reset", "hang") or self.close_connection
-            if kind == "reset":
+            is_cut = kind in ("truncate", "reset", "late reset", "hang")
+            self.close_connection = is_cut or self.close_connection
+            if kind in ("reset", "late reset"):
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOTHING)
             if answer is not None:
                 self._write(answer, content)

@@ -52,24 +52,24 @@ class S3Server(LoopbackServer):
         if refusal is not None:
             return refusal
         if self.requester_pays and asked.headers.get("x-amz-request-payer") != "requester":
-            return _error(403, "AccessDenied", "Access Denied")
+            return error_answer(403, "AccessDenied", "Access Denied")
         bucket, *parts = unquote(asked.path).strip("/").split("/")
         if bucket not in self.buckets or not parts:
-            return _error(404, "NoSuchBucket", "The specified bucket does not exist")
+            return error_answer(404, "NoSuchBucket", "The specified bucket does not exist")
         path = self.buckets[bucket].joinpath(*parts)
         if ".." in parts or not path.is_file():
-            return _error(404, "NoSuchKey", "The specified key does not exist.")
+            return error_answer(404, "NoSuchKey", "The specified key does not exist.")
         return ranged(path, asked.headers.get("range", ""))
 
     def _refusal(self, asked: Asked) -> Answer | None:
         found = _SIGNED.fullmatch(asked.headers.get("authorization", ""))
         if found is None or not set(found["headers"].split(";")) >= _MUST_BE_SIGNED:
-            return _error(403, "AccessDenied", "Access Denied")
+            return error_answer(403, "AccessDenied", "Access Denied")
         came = datetime.strptime(asked.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         if abs(datetime.now(UTC) - came) > _SKEW or f"{came:%Y%m%d}" != found["date"]:
-            return _error(403, "RequestTimeTooSkewed", "The clocks differ too much.")
+            return error_answer(403, "RequestTimeTooSkewed", "The clocks differ too much.")
         if found["key"] not in self.keys:
-            return _error(
+            return error_answer(
                 403,
                 "InvalidAccessKeyId",
                 "The AWS Access Key Id you provided does not exist in our records.",
@@ -78,7 +78,7 @@ class S3Server(LoopbackServer):
         text = _text_to_sign(asked, found["scope"], found["headers"])
         right = _signature(self.keys[found["key"]], found["scope"], text)
         if not hmac.compare_digest(right, found["signature"]):
-            return _error(
+            return error_answer(
                 403,
                 "SignatureDoesNotMatch",
                 "The request signature we calculated does not match the signature you provided.",
@@ -113,7 +113,8 @@ def _signature(secret: str, scope: str, text: str) -> str:
     return key.hex()
 
 
-def _error(status: int, code: str, message: str, more: str = "") -> Answer:
+def error_answer(status: int, code: str, message: str, more: str = "") -> Answer:
+    """Return an error as the real thing words it."""
     body = (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code>'
         f"<Message>{message}</Message>{more}<RequestId>4442587FB7D0A2F9</RequestId></Error>"
