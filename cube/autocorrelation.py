@@ -12,12 +12,12 @@ Methods in Ecology and Evolution 10, 225-232, doi:10.1111/2041-210X.13107).
 import math
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import zarr
 from jaxtyping import Bool, Float64, Int64
 
+from cube.place import Place, zarr_place
 from cube.spec import CubeSpec
 from cube.store import decode, read_spec
 from cube.zarrstore import stored_array
@@ -66,7 +66,7 @@ class Autocorrelation:
     """What could not be done as asked, one sentence each."""
 
 
-def measure_autocorrelation(cube_path: Path, *, seed: int = 0) -> Autocorrelation:
+def measure_autocorrelation(cube_path: Place, *, seed: int = 0) -> Autocorrelation:
     """Measure a cube's spatial autocorrelation in up to three bands and periods.
 
     Periods are those with the most clear pixels in the chunks that are drawn. One seed gives one
@@ -216,7 +216,7 @@ def _edges(spec: CubeSpec) -> Float64[np.ndarray, " edge"]:
 def _chunks(spec: CubeSpec, random: np.random.Generator) -> list[tuple[int, int]]:
     """Draw squares of 2 x 2 chunks; return the rows and columns of their chunks, each once."""
     rows, columns = (-(-size // spec.chunk) for size in spec.geobox.shape)
-    corners = list(product(range(max(1, rows - 1)), range(max(1, columns - 1))))
+    corners = _corners(spec, rows, columns)
     drawn = random.permutation(len(corners))[:_SQUARES].tolist()
     found = {
         (corners[n][0] + down, corners[n][1] + across)
@@ -224,6 +224,19 @@ def _chunks(spec: CubeSpec, random: np.random.Generator) -> list[tuple[int, int]
         if corners[n][0] + down < rows and corners[n][1] + across < columns
     }
     return sorted(found)
+
+
+def _corners(spec: CubeSpec, rows: int, columns: int) -> list[tuple[int, int]]:
+    """Return the first chunk of each square: of any place, or of the tiles that an area touches."""
+    if spec.touched is None:
+        return list(product(range(max(1, rows - 1)), range(max(1, columns - 1))))
+    per_tile = spec.tile // spec.chunk
+    return [
+        (row, column)
+        for region in spec.regions()
+        for row in range(region.row * per_tile, min((region.row + 1) * per_tile, rows))
+        for column in range(region.column * per_tile, min((region.column + 1) * per_tile, columns))
+    ]
 
 
 def _window(spec: CubeSpec, chunk: tuple[int, int]) -> tuple[slice, slice]:
@@ -235,8 +248,8 @@ def _window(spec: CubeSpec, chunk: tuple[int, int]) -> tuple[slice, slice]:
     )
 
 
-def _clearest_periods(path: Path, spec: CubeSpec, chunks: list[tuple[int, int]]) -> list[int]:
-    array = stored_array(zarr.open_group(path, mode="r"), "clear_count")
+def _clearest_periods(path: Place, spec: CubeSpec, chunks: list[tuple[int, int]]) -> list[int]:
+    array = stored_array(zarr.open_group(zarr_place(path), mode="r"), "clear_count")
     clear = np.zeros(len(spec.periods), np.int64)
     for chunk in chunks:
         rows, columns = _window(spec, chunk)
@@ -247,7 +260,7 @@ def _clearest_periods(path: Path, spec: CubeSpec, chunks: list[tuple[int, int]])
 
 
 def _draw(
-    path: Path,
+    path: Place,
     spec: CubeSpec,
     period: int,
     bands: tuple[str, ...],
@@ -255,7 +268,7 @@ def _draw(
     random: np.random.Generator,
 ) -> tuple[Float64[np.ndarray, "pixel 2"], Float64[np.ndarray, "pixel band"]]:
     """Draw pixels of one period evenly from chunks; return places (metres) and values."""
-    array = stored_array(zarr.open_group(path, mode="r"), "reflectance")
+    array = stored_array(zarr.open_group(zarr_place(path), mode="r"), "reflectance")
     index = [spec.bands.index(band) for band in bands]
     each = max(2, _PIXELS // (2 * len(chunks)))
     places, values = [], []

@@ -12,13 +12,16 @@ import pyproj
 import shapely
 import shapely.geometry
 from affine import Affine
+from jaxtyping import Float64, Int64
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
 from pyproj.exceptions import CRSError
+from shapely.geometry.base import BaseGeometry
 
 from cube.errors import InputError
 from cube.spec import METRES
+from cube.touched import area_on_grid
 
 LON_LAT = CRS("EPSG:4326")
 
@@ -161,6 +164,12 @@ def _projection(crs: pyproj.CRS) -> tuple[Any, ...]:
     )
 
 
+def lon_lat_area(area: Geometry) -> BaseGeometry:
+    """Return an area in lon/lat as one piece, which may go on beyond 180 degrees."""
+    moved = area_on_grid(area, LON_LAT).geom
+    return moved if area.crs == LON_LAT else _unwrapped(moved)
+
+
 def utm_crs(area: Geometry) -> CRS:
     """Return the UTM zone (WGS 84) in which the centre of `area` lies.
 
@@ -169,13 +178,42 @@ def utm_crs(area: Geometry) -> CRS:
     longitude, latitude = area.to_crs(LON_LAT).centroid.coords[0]
     longitude = (longitude + 180) % 360 - 180
     if not -80 <= latitude <= 84:
-        raise InputError(f"the area's centre is at latitude {latitude:.2f}, where UTM is undefined")
-    zone = min(int((longitude + 180) // 6) + 1, 60)
-    if 56 <= latitude < 64 and 3 <= longitude < 12:
-        zone = 32
-    elif latitude >= 72 and 0 <= longitude < 42:
-        zone = {0: 31, 1: 33, 2: 35, 3: 37}[int((longitude + 3) // 12)]
-    return CRS(f"EPSG:{(32600 if latitude >= 0 else 32700) + zone}")
+        raise InputError(
+            f"the area's centre is at latitude {latitude:.2f}, where UTM is undefined; set "
+            "grid.crs = 'equal-area', or a polar CRS such as 'EPSG:3413' or 'EPSG:3031'"
+        )
+    return CRS(f"EPSG:{int(utm_epsg(np.array(longitude), np.array(latitude)))}")
+
+
+def utm_epsg(
+    longitude: Float64[np.ndarray, "..."], latitude: Float64[np.ndarray, "..."]
+) -> Int64[np.ndarray, "..."]:
+    """Return the EPSG code of the UTM zone (WGS 84) of places in degrees, wherever they are.
+
+    Zones of Norway and Svalbard are widened as the grid's definition has it.
+    """
+    longitude = (longitude + 180) % 360 - 180
+    zone = np.minimum((longitude + 180) // 6 + 1, 60)
+    zone = np.where(
+        (latitude >= 56) & (latitude < 64) & (longitude >= 3) & (longitude < 12), 32, zone
+    )
+    svalbard = 31 + 2 * ((longitude + 3) // 12)
+    zone = np.where((latitude >= 72) & (longitude >= 0) & (longitude < 42), svalbard, zone)
+    return np.asarray(np.where(latitude >= 0, 32600, 32700) + zone).astype(np.int64)
+
+
+def equal_area_crs(area: Geometry) -> CRS:
+    """Return the Lambert azimuthal equal-area CRS (WGS 84, metres) about the centre of `area`.
+
+    Its own centre is rounded to whole degrees, so that areas that differ a little share it. Pixels
+    are equal in area everywhere; shapes are true at the centre, and 1 % off some 1,300 km from it.
+    """
+    longitude, latitude = area.to_crs(LON_LAT).centroid.coords[0]
+    longitude = (round(longitude) + 180) % 360 - 180
+    return parse_crs(
+        f"+proj=laea +lat_0={round(latitude)} +lon_0={longitude} +x_0=0 +y_0=0 +datum=WGS84 "
+        "+units=m +no_defs"
+    )
 
 
 def grid_of_area(
@@ -189,19 +227,21 @@ def grid_of_area(
 
     Multiples of the pixel size are how Sentinel-2 tiles are laid, so native pixels are kept as
     they are; `anchor` is a pixel corner elsewhere. `crs` is "utm" for the zone of the area's
-    centre, or any projected CRS.
+    centre, "equal-area" for `equal_area_crs`, or any projected CRS.
 
     Raises `InputError` if the CRS is not in metres, the resolution or the anchor is no number, or
     the area lies where the CRS has no coordinates.
     """
-    reference = utm_crs(area) if crs == "utm" else parse_crs(crs)
+    reference = _BY_AREA[crs](area) if crs in _BY_AREA else parse_crs(crs)
     if not reference.projected or reference.units[0] not in METRES:
-        raise InputError(f"grid crs {crs!r} is not in metres; use 'utm' or a projected CRS")
+        raise InputError(
+            f"grid crs {crs!r} is not in metres; use 'utm', 'equal-area' or a projected CRS"
+        )
     if not (math.isfinite(resolution) and resolution > 0):
         raise InputError(f"grid resolution {resolution!r} is not a positive number of metres")
     if not all(map(math.isfinite, anchor)):
         raise InputError(f"grid anchor {list(anchor)} is no point; expected [x, y] in metres")
-    box = area.to_crs(reference, resolution="auto").boundingbox
+    box = area_on_grid(area, reference).boundingbox
     if not all(map(math.isfinite, box)):
         raise InputError(f"part of the area has no coordinates in grid crs {crs!r}; choose another")
     x, y = anchor
@@ -212,6 +252,10 @@ def grid_of_area(
     top = math.ceil((box.top - y) / resolution - 1e-6)
     transform = Affine(resolution, 0, x + left * resolution, 0, -resolution, y + top * resolution)
     return GeoBox((max(top - bottom, 1), max(right - left, 1)), transform, reference)
+
+
+_BY_AREA = {"utm": utm_crs, "equal-area": equal_area_crs}
+"""CRS that follow from an area, by the name under which a recipe asks for them."""
 
 
 def geojson_of_area(area: Geometry) -> str:

@@ -23,7 +23,12 @@ from cube.labelraster import (
 from cube.labels import LabelledShapes, ReferenceOptions, read_shapes
 from cube.series.classes import refuse_unlike
 
-__all__ = ["Reference", "ReferenceOptions", "read_reference"]
+__all__ = ["NoLabelsError", "Reference", "ReferenceOptions", "read_reference"]
+
+
+class NoLabelsError(InputError):
+    """No label is left on a grid; that of another zone may have some."""
+
 
 _MOST_NAMED = 5
 """Polygons that are named among those left out for one reason."""
@@ -138,14 +143,14 @@ def _reference_of_shapes(options: ReferenceOptions, geobox: GeoBox) -> Reference
         is_kept &= ~is_lost
     chosen = np.flatnonzero(is_kept)
     if not chosen.size:
-        raise InputError(_nothing_left(options, dropped))
+        raise NoLabelsError(_nothing_left(options, dropped))
     _refuse_blank_regions(options, read, chosen)
     shapes = _project(read, chosen, geobox)
     claims = find_claims(options, geobox, shapes)
     cell, owner = claims.cell, claims.owner
     dropped.update(claims.dropped)
     if not cell.size:
-        raise InputError(
+        raise NoLabelsError(
             _all_outside(options, geobox, shapely.total_bounds(read.shapes[chosen]), read.crs)
             if not is_on_grid(geobox, shapes).any()
             else _nothing_left(options, dropped)
@@ -194,9 +199,9 @@ def _reference_of_raster(options: ReferenceOptions, geobox: GeoBox) -> Reference
         )
     if not inside:
         with open_label_raster(options) as (source, crs):
-            raise InputError(_all_outside(options, geobox, np.array(source.bounds), crs))
+            raise NoLabelsError(_all_outside(options, geobox, np.array(source.bounds), crs))
     if not sum(part.size for part in cells):
-        raise InputError(_nothing_left(options, dropped))
+        raise NoLabelsError(_nothing_left(options, dropped))
     cell, label, group = (np.concatenate(parts) for parts in (cells, labels, groups))
     first = _settle(cell, label, dropped, options)
     return Reference(
@@ -271,7 +276,7 @@ def _settle(
     dropped["repeated claims of one cell by one class"] += int((size - 1)[is_agreed].sum())
     first = start[is_agreed]
     if not first.size:
-        raise InputError(_nothing_left(options, dropped))
+        raise NoLabelsError(_nothing_left(options, dropped))
     return np.asarray(order[first])
 
 

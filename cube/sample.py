@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from cube.chunkreads import Run, read_cells, read_in_turn
 from cube.errors import InputError
 from cube.grid import LON_LAT
 from cube.ledger import fingerprint
+from cube.place import Place
 from cube.reference import Reference
 from cube.spec import CubeSpec
 from cube.store import decode, read_spec
@@ -63,12 +63,13 @@ class SampleOptions:
 
 
 def draw_samples(
-    cube_path: Path,
+    cube_path: Place,
     reference: Reference,
     options: SampleOptions | None = None,
     *,
     tile_digests: Mapping[str, str] | None = None,
     run: Run = read_in_turn,
+    is_part: bool = False,
 ) -> xr.Dataset:
     """Return the time series of the labelled cells of a cube, in memory.
 
@@ -82,7 +83,8 @@ def draw_samples(
 
     First the clear counts of all labelled cells are read, then the reflectance of those chosen;
     each stored chunk at most once, with one chunk (up to 64 MiB of its periods) in memory. `run`
-    does the reads, one a chunk: in turn, or as tasks of a cluster; the samples are the same.
+    does the reads, one a chunk: in turn, or as tasks of a cluster; the samples are the same. If the
+    cube `is_part` of several, it may give no sample.
 
     Raises `InputError` if there is no cube, the reference is on another grid, no sample is left,
     or fewer than two classes are.
@@ -109,7 +111,8 @@ def draw_samples(
     dropped["cells with too few clear periods"] = int((~is_clear).sum())
     dropped["cells beyond the most per group or class"] = int((is_clear & ~is_chosen).sum())
     dropped = Counter({reason: count for reason, count in dropped.items() if count})
-    refuse_too_few(label[is_chosen], dropped, options)
+    if not is_part:  # what a part lacks, others may have
+        refuse_too_few(label[is_chosen], dropped, options)
 
     chosen = order[is_chosen]
     row, column, label, group = (part[is_chosen] for part in (row, column, label, group))

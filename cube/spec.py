@@ -1,10 +1,12 @@
 """What a cube will be, declared before any pixel is read: grid, periods, bands, tiles, chunks."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
@@ -13,6 +15,10 @@ from pyproj.exceptions import CRSError
 from cube.bands import BANDS
 from cube.errors import InputError
 from cube.periods import Period, check_periods
+from cube.touched import numbers_of
+
+_TILE_ID = re.compile(r"r(\d+)c(\d+)", re.ASCII)
+_LONGEST_ID = 30
 
 METRES = ("metre", "meter", "m")
 """What CRS definitions call their unit where it is the metre."""
@@ -95,6 +101,9 @@ class CubeSpec:
     """Store one object (shard) per tile instead of one per chunk; Zarr format 3 only."""
     zarr_format: Literal[2, 3] = 3
     """Zarr format of the store; 2 is what GDAL older than 3.12 can read."""
+    touched: tuple[int, ...] | None = None
+    """Which tiles belong to the cube, as `cube.touched.runs_of` keeps it: those that the area
+    touches. None for all of the grid; the others stay nodata and have no record."""
 
     def __post_init__(self) -> None:
         crs = self.geobox.crs
@@ -121,6 +130,18 @@ class CubeSpec:
             raise InputError(f"Zarr format {self.zarr_format!r} is unknown; expected 2 or 3")
         if self.sharded and self.zarr_format == 2:
             raise InputError("Zarr format 2 has no shards; set sharded = false")
+        self._check_touched()
+
+    def _check_touched(self) -> None:
+        runs = self.touched
+        if runs is None:
+            return
+        if any(type(run) is not int or run < 0 for run in runs) or sum(runs) != self.grid_tiles:
+            raise InputError(
+                f"the cube's touched tiles {str(runs)[:60]} are no runs of its {self.grid_tiles} tiles"
+            )
+        if not sum(runs[1::2]):
+            raise InputError(f"none of the grid's {self.grid_tiles} tiles belongs to the cube")
 
     @property
     def crs(self) -> CRS:
@@ -148,9 +169,47 @@ class CubeSpec:
         """Sizes of one shard in (time, band, y, x), one a tile; None where chunks are objects."""
         return (len(self.periods), len(self.bands), self.tile, self.tile) if self.sharded else None
 
+    @property
+    def grid_tiles(self) -> int:
+        """Tiles of the whole grid, whether they belong to the cube or not."""
+        _, _, height, width = self.shape
+        return -(-height // self.tile) * -(-width // self.tile)
+
+    @property
+    def tile_count(self) -> int:
+        """Tiles that belong to the cube: as many as there are `regions()`, without making them."""
+        return self.grid_tiles if self.touched is None else sum(self.touched[1::2])
+
+    @property
+    def pixel_count(self) -> int:
+        """Pixels of the tiles that belong to the cube."""
+        height, width = self.shape[2:]
+        if self.touched is None:
+            return height * width
+        columns = -(-width // self.tile)
+        rows, columns_of = np.divmod(numbers_of(self.touched), columns)
+        heights = np.minimum(self.tile, height - rows * self.tile)
+        return int((heights * np.minimum(self.tile, width - columns_of * self.tile)).sum())
+
+    def region(self, tile: str) -> Region:
+        """Return the tile of that id, e.g. `r0003c0012`; `InputError` if the grid has none."""
+        if (found := _TILE_ID.fullmatch(tile)) and len(tile) < _LONGEST_ID:
+            row, column = int(found[1]), int(found[2])
+            rows, columns = (-(-size // self.tile) for size in self.shape[2:])
+            if row < rows and column < columns:
+                region = tile_region(self.shape[2:], self.tile, row, column)
+                if region.id == tile:  # not with zeros too many
+                    return region
+        raise InputError(f"{tile[:40]!r} is no tile of the grid")
+
     def regions(self) -> tuple[Region, ...]:
-        """Return the tiles of the cube, row by row."""
-        return tuple(tile_regions(self.shape[2:], self.tile))
+        """Return the tiles that belong to the cube, row by row."""
+        shape = self.shape[2:]
+        if self.touched is None:
+            return tuple(tile_regions(shape, self.tile))
+        columns = -(-shape[1] // self.tile)
+        numbers = numbers_of(self.touched).tolist()
+        return tuple(tile_region(shape, self.tile, *divmod(one, columns)) for one in numbers)
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON values."""
@@ -164,13 +223,16 @@ class CubeSpec:
             "chunk": self.chunk,
             "sharded": self.sharded,
             "zarr_format": self.zarr_format,
+            "touched": None if self.touched is None else list(self.touched),
         }
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "CubeSpec":
         """Rebuild a spec from `to_json`; raises `InputError` if keys are missing or odd."""
         try:
+            touched = stored.get("touched")  # older cubes have all tiles
             return cls(
+                touched=None if touched is None else tuple(touched),
                 geobox=GeoBox(tuple(stored["shape"]), Affine(*stored["transform"]), stored["crs"]),
                 periods=tuple(Period.parse(period) for period in stored["periods"]),
                 bands=tuple(stored["bands"]),

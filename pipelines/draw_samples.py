@@ -1,7 +1,7 @@
 """A recipe and a finished cube, or imported samples, in; labelled sequences out, stored and as arrays."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from cube.autocorrelation import Autocorrelation, measure_autocorrelation
 from cube.cells import cell_centres
 from cube.chunkreads import ChunkRead, Keep, Run, read_chunk, read_in_turn
 from cube.errors import InputError
-from cube.reference import ReferenceOptions, read_reference
+from cube.place import Place
+from cube.reference import Reference, ReferenceOptions, read_reference
 from cube.relabel import apply_decisions
 from cube.sample import SampleOptions, draw_samples, refuse_too_few
 from cube.samplestore import add_folds, open_samples, write_samples
@@ -24,9 +25,9 @@ from cube.store import read_spec
 from cube.tables.choose import SampleChoice, choose_samples, classes_of
 from model.classunits import groups_by_class
 from model.legend import Legend
-from pipelines.cluster import run_tasks
+from pipelines.cluster import TileWork, run_tasks
 from pipelines.label_units import refuse_few_groups
-from pipelines.plan import Layout
+from pipelines.layout import Layout
 from pipelines.recipe import LearningRecipe, Recipe, ReferenceSection, SamplingSection
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def sample_choice(recipe: LearningRecipe) -> SampleChoice:
     """
     assert recipe.reference is not None  # the caller asks only for recipes with samples
     assert recipe.reference.samples is not None
-    if Layout(folder=recipe.outputs.folder).samples.resolve() == recipe.reference.samples.resolve():
+    if Layout.of(recipe.outputs).samples.resolve() == recipe.reference.samples.resolve():
         raise InputError(
             f"outputs.folder {str(recipe.outputs.folder)!r} would put the run's samples in place of "
             "those that reference.samples names; choose another outputs.folder"
@@ -169,7 +170,7 @@ def sample_cube(
     """
     started = time.perf_counter()
     assert recipe.reference is not None  # the caller asks only for recipes with one
-    cube = Layout(folder=recipe.outputs.folder).cube
+    cube = Layout.of(recipe.outputs).cube
     geobox = read_spec(cube).geobox
     reference = read_reference(reference_options(recipe.reference, recipe.sampling), geobox)
     measured = measure_autocorrelation(cube, seed=recipe.sampling.seed)
@@ -184,15 +185,57 @@ def sample_cube(
     }
 
 
+def sample_cubes(
+    recipe: Recipe,
+    cubes: Mapping[str, Place],
+    references: Mapping[str, Reference],
+    *,
+    tile_digests: Mapping[str, Mapping[str, str]],
+    join: Callable[[Mapping[str, xr.Dataset], SampleOptions], xr.Dataset],
+    client: "Client | None" = None,
+) -> dict[str, Any]:
+    """Draw samples from several cubes, each by its own labels, and store them as one.
+
+    `join` makes one of the samples of all. Where blocks are "auto", the largest that a cube asks
+    for holds for all. Raises `InputError` for labels that cannot be used.
+    """
+    started = time.perf_counter()
+    seed = recipe.sampling.seed
+    measured = {name: measure_autocorrelation(cube, seed=seed) for name, cube in cubes.items()}
+    widest = max(measured.values(), key=lambda one: one.block_size or 0)
+    options = sample_options(recipe.sampling, measured=widest.block_size)
+    run = read_in_turn if client is None else _as_tasks(client)
+    parts = {
+        name: draw_samples(
+            cube,
+            references[name],
+            options,
+            tile_digests=tile_digests[name],
+            run=run,
+            is_part=True,
+        )
+        for name, cube in cubes.items()
+    }
+    samples = join(parts, options)
+    refuse_too_few(samples["label"].values, samples.attrs["canopycube"]["dropped"], options)
+    _store(recipe, samples, options)
+    return describe_samples(recipe) | {
+        "dropped_names": samples.attrs["canopycube"]["dropped_names"],
+        "autocorrelation": suggest_block_size(widest, used=options.block_size),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
 def _as_tasks(client: "Client") -> Run:
     """Return how chunks are read on a cluster: one task each."""
 
     def run(reads: Sequence[ChunkRead], keep: Keep) -> None:
         number = {read.id: n for n, read in enumerate(reads)}
-        tasks = {read.id: delayed(read_chunk)(read) for read in reads}
-        run_tasks(
-            client, tasks, step="sample", on_done=lambda name, values: keep(number[name], values)
+        work: TileWork[ChunkRead] = TileWork(
+            step="sample",
+            delay=lambda some: [delayed(read_chunk, pure=False)(read) for read in some],
         )
+        run_tasks(client, reads, work, on_done=lambda name, values: keep(number[name], values))
 
     return run
 
@@ -203,7 +246,7 @@ def _store(recipe: LearningRecipe, samples: xr.Dataset, options: SampleOptions) 
     if recipe.reference.decisions is not None:
         samples = apply_decisions(samples, recipe.reference.decisions)
         refuse_too_few(samples["label"].values, samples.attrs["canopycube"]["dropped"], options)
-    path = Layout(folder=recipe.outputs.folder).samples
+    path = Layout.of(recipe.outputs).samples
     write_samples(path, samples)
     write_parquet(path.with_suffix(".parquet"), samples)
 
@@ -237,22 +280,30 @@ def suggest_block_size(measured: Autocorrelation, *, used: float) -> dict[str, A
     }
 
 
-def places_to_map(cube: Path) -> Float64[np.ndarray, "place 2"]:
-    """Return some 2,500 places all over a cube, easting and northing in metres of its CRS.
+def places_to_map(cube: Place) -> Float64[np.ndarray, "place 2"]:
+    """Return some 2,500 places all over a cube's tiles, easting and northing in metres of its CRS.
 
     They are what `model.split` matches the distances of the `knndm` split to. Raises `InputError`
     if there is no cube.
     """
-    geobox = read_spec(cube).geobox
-    row, column = (np.linspace(0, size - 1, min(size, 50)).round() for size in geobox.shape)
-    return np.column_stack(
-        [part.ravel() for part in cell_centres(geobox, *np.meshgrid(row, column, indexing="ij"))]
-    )
+    spec = read_spec(cube)
+    if spec.touched is None:
+        row, column = (np.linspace(0, size - 1, min(size, 50)).round() for size in spec.shape[2:])
+        places = cell_centres(spec.geobox, *np.meshgrid(row, column, indexing="ij"))
+    else:
+        regions = spec.regions()
+        chosen = np.linspace(0, len(regions) - 1, 2500).round().astype(int)
+        share = np.random.default_rng(0).random((2, len(chosen)))  # of a tile, from its corner
+        tiles = [regions[number] for number in chosen.tolist()]
+        size = np.array([(tile.height, tile.width) for tile in tiles]).T
+        corner = np.array([(tile.top, tile.left) for tile in tiles]).T
+        places = cell_centres(spec.geobox, *np.floor(corner + share * size))
+    return np.column_stack([part.ravel() for part in places])
 
 
 def describe_samples(recipe: LearningRecipe) -> dict[str, Any]:
     """Return counts of the stored samples, by class, group and block."""
-    path = Layout(folder=recipe.outputs.folder).samples
+    path = Layout.of(recipe.outputs).samples
     samples = open_samples(path)
     ours, labels = samples.attrs["canopycube"], samples["label"].values.tolist()
     return {

@@ -1,14 +1,13 @@
 """A recipe in, what the run will do out: grid, scenes, tiles and memory, before any pixel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from odc.geo.geom import Geometry
 
-from cube.earthengine.exported import ExportedSource
-from cube.earthengine.source import EarthEngineSource
+from cube.composite import method_margin
 from cube.finish import Finish
 from cube.grid import area_from_bbox, area_from_file
 from cube.ledger import fingerprint
@@ -16,64 +15,17 @@ from cube.periods import Period
 from cube.source import PeriodSource
 from cube.spec import CubeSpec
 from cube.stac import SceneList
-from pipelines.cores import tiles_ahead
-from pipelines.memory import Memory, NetworkSizes, map_memory, pixel_bytes
-from pipelines.plan_earthengine import asking_cost, plan_earthengine
-from pipelines.plan_stac import plan_stac, reading_cost
+from pipelines.layout import Layout
+from pipelines.memory import Memory
+from pipelines.plan_earthengine import plan_earthengine
+from pipelines.plan_stac import plan_stac
 from pipelines.plan_stack import plan_stack
-from pipelines.planned import PlannedSource, finish
+from pipelines.planned import PlannedSource, clear_mask, finish
 from pipelines.recipe import EarthEngineSection, Recipe, StackSection
+from pipelines.tile_inputs import CubeInputs
 
 ALGORITHM = 2
 """Counted up when the same inputs give other pixels, so that older tiles are built again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Where a run keeps its results."""
-
-    folder: Path
-    """The recipe's output folder."""
-
-    @property
-    def cube(self) -> Path:
-        """The data cube."""
-        return self.folder / "cube.zarr"
-
-    @property
-    def scenes(self) -> Path:
-        """The scene lock file, stac-geoparquet."""
-        return self.folder / "scenes.parquet"
-
-    @property
-    def exports(self) -> Path:
-        """What Earth Engine was asked to export, as JSON."""
-        return self.folder / "exports.json"
-
-    @property
-    def samples(self) -> Path:
-        """The labelled sequences."""
-        return self.folder / "samples.zarr"
-
-    @property
-    def training(self) -> Path:
-        """What a training that was stopped goes on from; gone when the classifier is there."""
-        return self.folder / "training"
-
-    @property
-    def classifier(self) -> Path:
-        """The trained classifier."""
-        return self.folder / "classifier"
-
-    @property
-    def map(self) -> Path:
-        """The map as Zarr."""
-        return self.folder / "map.zarr"
-
-    @property
-    def report(self) -> Path:
-        """What was found, as JSON."""
-        return self.folder / "report.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +38,14 @@ class CubePlan:
     """Where its pixels come from."""
     inputs: str
     """Fingerprint of all that decides its pixels."""
+    made_from: CubeInputs
+    """The same, to be asked for each tile's share of it."""
     looks: dict[Period, int]
     """Most looks a pixel can have in each period that has any."""
     memory: Memory
     """What building it takes at most."""
+    memory_of: Callable[[CubeSpec], Memory]
+    """The same of another cube of these scenes, e.g. of smaller tiles."""
     finish: Finish = field(default_factory=Finish)
     """What is done to a tile's finished series."""
     allowed_losses: int = 0
@@ -100,6 +56,16 @@ class CubePlan:
     """Whether what is asked of servers is counted: our own reader does, libraries do not."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What `plan` prints of the source, as plain JSON."""
+
+    @cached_property
+    def tile_inputs(self) -> dict[str, str]:
+        """What each tile's record is known by, by tile id: what the cube's ledger is asked for."""
+        return self.made_from.fingerprints(self.spec.regions())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether anything is done to a finished series, so that its values depend on each other."""
+        return self.finish != Finish()
 
     @property
     def peak_bytes(self) -> int:
@@ -130,7 +96,7 @@ def plan_cube(
     if isinstance(section, StackSection):
         return _cube_plan(recipe, plan_stack(recipe, section, area))
     assert area is not None  # by validation
-    lock = Layout(folder=recipe.outputs.folder).scenes
+    lock = Layout.of(recipe.outputs).scenes
     if isinstance(section, EarthEngineSection):
         return _cube_plan(
             recipe, plan_earthengine(recipe, section, area, lock=lock, update=update_lock)
@@ -155,8 +121,10 @@ def _cube_plan(
         spec=planned.spec,
         source=planned.source,
         inputs=_inputs(recipe, planned),
+        made_from=_made_from(recipe, planned),
         looks=planned.looks,
         memory=planned.memory,
+        memory_of=planned.memory_of,
         finish=finish(recipe),
         allowed_losses=allowed_losses,
         scenes=planned.scenes,
@@ -170,87 +138,38 @@ def _inputs(recipe: Recipe, planned: PlannedSource) -> str:
 
     How files are read and signed is none of it, nor how often a server is asked again.
     """
-    composite = recipe.composite
+    spec = planned.spec.to_json()
     return fingerprint(
-        {
-            "algorithm": ALGORITHM,
-            "spec": planned.spec.to_json(),
-            # Earth Engine's mask is part of what it is asked for
-            "mask": recipe.mask.model_dump() if recipe.source.kind != "earthengine" else None,
-            "method": composite.method,
-            "outliers": composite.outlier_threshold if composite.outliers else None,
-            "gaps": None if recipe.gaps is None else recipe.gaps.model_dump(),
-            **planned.pixels,
-        }
+        {"algorithm": ALGORITHM, "spec": spec, **_settings(recipe), **planned.pixels}
     )
 
 
-def describe(plan: CubePlan, *, workers: int, processes: int = 1) -> dict[str, Any]:
-    """Return what `plan` prints, as plain JSON values.
-
-    `workers` tiles are built at once, in so many `processes`.
-    """
-    spec = plan.spec
-    times, bands, height, width = spec.shape
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Return what of the recipe decides pixels whatever the source, as plain JSON."""
+    composite = recipe.composite
     return {
-        "crs": f"EPSG:{spec.crs.epsg}" if spec.crs.epsg else str(spec.crs)[:60],
-        "resolution": abs(spec.geobox.resolution.x),
-        "shape": {"time": times, "band": bands, "y": height, "x": width},
-        "periods": f"{spec.periods[0]} … {spec.periods[-1]}",
-        "bands": list(spec.bands),
-        "tiles": len(spec.regions()),
-        "cube_bytes_uncompressed": height * width * times * pixel_bytes(bands),
-        "peak_bytes_per_worker": plan.peak_bytes,
-        "peak_bytes": plan.memory.total(tiles=workers, processes=processes),
-        "looks_by_period": {str(period): plan.looks.get(period, 0) for period in spec.periods},
-        "periods_without_scenes": [
-            str(period) for period in spec.periods if period not in plan.looks
-        ],
-        **plan.facts,
-        **_cost(plan, workers, processes),
+        # Earth Engine's mask is part of what it is asked for
+        "mask": recipe.mask.model_dump() if recipe.source.kind != "earthengine" else None,
+        "method": composite.method,
+        "outliers": composite.outlier_threshold if composite.outliers else None,
+        "gaps": None if recipe.gaps is None else recipe.gaps.model_dump(),
     }
 
 
-def describe_map(
-    spec: CubeSpec,
-    *,
-    workers: int | None,
-    processes: int,
-    network: NetworkSizes,
-    engine: str = "exact",
-    layers: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Return what `plan` prints of the map: the memory of `workers` that compute in `processes`.
-
-    Without a number of `workers`, as of a scheduler that is not asked, it is that of a worker
-    process with one thread: `map_tiles_at_once` is None then, `map_peak_bytes` per such a worker.
-    """
-    computing = 1 if workers is None else workers // processes
-    at_once = (computing + tiles_ahead(computing)) * processes
-    memory = map_memory(spec, computing=computing, network=network, engine=engine, layers=layers)
-    return {
-        "map_tiles_at_once": None if workers is None else at_once,
-        "map_peak_bytes": memory.total(tiles=at_once, processes=processes),
-    }
+def _made_from(recipe: Recipe, planned: PlannedSource) -> CubeInputs:
+    """Return what each tile's inputs are taken from."""
+    step = abs(planned.spec.geobox.resolution.x)
+    margin = method_margin(recipe.composite.method, pixel_size=(step, step))
+    pixels = {key: value for key, value in planned.pixels.items() if key not in _OF_SCENES}
+    return CubeInputs(
+        code=ALGORITHM,
+        spec=planned.spec,
+        settings={**_settings(recipe), **pixels},
+        scenes=() if planned.scenes is None else planned.scenes.scenes,
+        files=planned.pixels.get("files"),
+        margin=margin + clear_mask(recipe).margin(pixel_size=step),
+    )
 
 
-def _cost(plan: CubePlan, workers: int, processes: int) -> dict[str, Any]:
-    """Return what a build asks of servers; None where nobody knows beforehand."""
-    if plan.scenes is None:
-        return {}
-    if isinstance(plan.source, EarthEngineSource | ExportedSource):
-        return asking_cost(
-            plan.source,
-            plan.spec,
-            workers=workers,
-            processes=processes,
-            seconds_per_request=plan.facts.get("seconds_per_request"),
-        )
-    cost = None
-    if plan.reads_directly:
-        cost = reading_cost(plan.scenes, plan.spec, workers=workers, processes=processes)
-    return {
-        "requests": None if cost is None else cost.requests,
-        "requests_for_headers": None if cost is None else cost.headers,
-        "bytes_to_read": None if cost is None else cost.received,
-    }
+_OF_SCENES = ("scenes", "images", "files")
+"""Keys of a source's `pixels` that name scenes, of which a tile depends on its own alone."""

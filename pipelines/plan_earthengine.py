@@ -17,9 +17,10 @@ from cube.ledger import fingerprint
 from cube.periods import acquisition_periods, looks_by_period
 from cube.spec import CubeSpec
 from cube.stac import SceneList
-from cube.store import refuse_other_cube
+from pipelines.carry_cube import refuse_unlike
 from pipelines.imagelock import ImageLock
-from pipelines.memory import computed_memory
+from pipelines.layout import Layout
+from pipelines.memory import Memory, computed_memory
 from pipelines.planned import (
     PlannedSource,
     clear_mask,
@@ -47,9 +48,9 @@ def plan_earthengine(
     """
     spec = cube_spec(recipe, area)
     is_series = recipe.months.step == "acquisition"
-    if (cube := lock.parent / "cube.zarr").exists():
-        refuse_other_cube(cube, spec, ignoring=("periods",) if is_series else ())
-    access, definition = access_of(recipe, section), definition_of(recipe, section)
+    refuse_unlike(Layout.of(recipe.outputs).cube, spec, is_series=is_series)
+    access = access_of(recipe, section, tiles=spec.tile_count)
+    definition = definition_of(recipe, section)
     locked = ImageLock(
         section=section,
         months=month_ends(recipe),
@@ -70,6 +71,11 @@ def plan_earthengine(
         "images": [scene.identity for scene in scenes.scenes],
         "definition": definition.identity,
     }
+
+    def memory_of(spec: CubeSpec) -> Memory:
+        at_once = min(LOOK_AHEAD, access.requests_at_once)
+        return computed_memory(spec, at_once=at_once, is_finished=is_finished(recipe))
+
     files = None
     if section.export is not None:
         files = _tile_files(section.export, _export_name(spec, pixels))
@@ -80,11 +86,8 @@ def plan_earthengine(
         else ExportedSource(computed=computed, spec=spec, files=files),
         pixels=pixels,
         looks=looks_by_period(spec.periods, starts),
-        memory=computed_memory(
-            spec,
-            at_once=min(LOOK_AHEAD, access.requests_at_once),
-            is_finished=is_finished(recipe),
-        ),
+        memory=memory_of(spec),
+        memory_of=memory_of,
         scenes=scenes,
         facts={
             **_facts(section, computed, scenes, recipe),
@@ -114,13 +117,14 @@ def _tile_files(section: ExportSection, name: str) -> TileFiles:
     return TileFiles(name=name, folder=section.files, bucket=section.bucket, prefix=section.folder)
 
 
-def access_of(recipe: Recipe, section: EarthEngineSection) -> Access:
+def access_of(recipe: Recipe, section: EarthEngineSection, *, tiles: int = 0) -> Access:
     """Return whom each process asks; the requests at once are shared among them.
 
-    A scheduler's processes are not known unless the recipe tells them: each then has one request.
+    Processes elsewhere are not known unless the recipe tells them: each then has one request. How
+    many there are here may depend on the number of `tiles`.
     """
-    cluster = recipe.cluster
-    if cluster.kind == "scheduler" and cluster.workers is None:
+    cluster = recipe.cluster.settled(tiles)
+    if cluster.is_elsewhere and cluster.most_workers is None:
         each = 1
     else:
         processes = 1 if cluster.kind == "threads" else tiles_at_once(recipe)
@@ -163,7 +167,7 @@ def _facts(
     """Return what `plan` prints of the source, but for what `asking_cost` counts."""
     cluster = recipe.cluster
     # tasks of an export go at Earth Engine's pace, and of a cluster nobody knows the processes
-    has_pace = section.export is None and (cluster.kind != "scheduler" or cluster.workers)
+    has_pace = section.export is None and (not cluster.is_elsewhere or cluster.most_workers)
     pace = {"seconds_per_request": section.seconds_per_request} if has_pace else {}
     return {
         "provider": f"Earth Engine, {section.collection}",

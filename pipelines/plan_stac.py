@@ -24,8 +24,9 @@ from cube.stac.gather import IN_FLIGHT
 from cube.stac.href import is_remote, without_query
 from cube.stac.overpass import overpasses
 from cube.stac.scene import SCL
-from cube.store import refuse_other_cube
-from pipelines.memory import LookSizes, scenes_memory, strips_of
+from pipelines.carry_cube import refuse_unlike
+from pipelines.layout import Layout
+from pipelines.memory import LookSizes, Memory, scenes_memory, strips_of
 from pipelines.planned import (
     PlannedSource,
     clear_mask,
@@ -61,11 +62,9 @@ def plan_stac(
     screen, mask = outlier_screen(recipe), clear_mask(recipe)
     model = None if recipe.mask.model is None else cloud_model(recipe.mask.model)
     spec = cube_spec(recipe, area)
-    if (
-        cube := lock.parent / "cube.zarr"
-    ).exists():  # or the scenes of a cube that stays would be gone
-        is_series = recipe.months.step == "acquisition"
-        refuse_other_cube(cube, spec, ignoring=("periods",) if is_series else ())
+    is_series = recipe.months.step == "acquisition"
+    # or the scenes of a cube that stays would be gone
+    refuse_unlike(Layout.of(recipe.outputs).cube, spec, is_series=is_series)
     source = StacSource(
         scenes=lock,
         mask=mask,
@@ -89,6 +88,10 @@ def plan_stac(
     looks = looks_by_period(spec.periods, starts)
     buffer = recipe.composite.buffer * 10**6
     sizes = _look_sizes(recipe, spec, max(looks.values()), model)
+
+    def memory_of(spec: CubeSpec) -> Memory:
+        return scenes_memory(spec, sizes, is_finished=is_finished(recipe))
+
     return PlannedSource(
         spec=spec,
         source=SceneComposites(
@@ -103,7 +106,8 @@ def plan_stac(
             "overviews": section.overviews and section.reader == "direct",
         },
         looks=looks,
-        memory=scenes_memory(spec, sizes, is_finished=is_finished(recipe)),
+        memory=memory_of(spec),
+        memory_of=memory_of,
         scenes=scenes,
         facts=_facts(scenes, section) | {"strips": strips_of(spec, sizes)},
     )

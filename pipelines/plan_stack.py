@@ -9,8 +9,9 @@ from cube.composite import SceneComposites
 from cube.errors import InputError
 from cube.grid import LON_LAT
 from cube.periods import acquisition_periods, looks_by_period
+from cube.spec import CubeSpec
 from cube.stack import StackSource, file_stamp
-from pipelines.memory import stack_memory
+from pipelines.memory import Memory, stack_memory
 from pipelines.planned import (
     PlannedSource,
     clear_mask,
@@ -57,6 +58,10 @@ def plan_stack(recipe: Recipe, section: StackSection, area: Geometry | None) -> 
         first, last = month_ends(recipe)
         known = f"{str(dates[0])[:10]} … {str(dates[-1])[:10]}" if dates else "no date at all"
         raise InputError(f"no scene lies in {first} … {last}; the files have {known}")
+
+    def memory_of(spec: CubeSpec) -> Memory:
+        return stack_memory(spec, max(looks.values()), is_finished=is_finished(recipe))
+
     stamps = [[Path(file).name, *file_stamp(file)] for file in section.files]
     return PlannedSource(
         spec=spec,
@@ -65,7 +70,8 @@ def plan_stack(recipe: Recipe, section: StackSection, area: Geometry | None) -> 
         ),
         pixels={"source": section.model_dump(exclude={"files"}), "files": stamps},
         looks=looks,
-        memory=stack_memory(spec, max(looks.values()), is_finished=is_finished(recipe)),
+        memory=memory_of(spec),
+        memory_of=memory_of,
     )
 
 

@@ -1,6 +1,7 @@
 """What a source's part of a plan is made of: the nouns that `plan` and `plan_*.py` share."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +18,15 @@ from cube.periods import Period
 from cube.source import PeriodSource
 from cube.spec import CubeSpec
 from cube.stac import SceneList
+from cube.touched import runs_of, touched_tiles
 from pipelines.memory import Memory
 from pipelines.recipe import Recipe
 
-MOST_TILES = 250_000
-"""Of a cube: with tiles of 512 pixels of 10 m, 6.5 million square kilometres."""
+MOST_TILES = 1_000_000
+"""Of a cube: with tiles of 512 pixels of 10 m, 26 million square kilometres."""
+
+_MOST_OF_GRID = 20_000_000
+"""Tiles of the grid round a cube, of which it may have few: as many are looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,8 @@ class PlannedSource:
     """Most looks a pixel can have in each period that has any."""
     memory: Memory
     """What building takes at most."""
+    memory_of: Callable[[CubeSpec], Memory]
+    """The same of another cube of these scenes, e.g. of smaller tiles."""
     scenes: SceneList | None = None
     """The scenes, where they come from a catalogue."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -81,22 +88,20 @@ def is_finished(recipe: Recipe) -> bool:
 
 
 def cube_spec(recipe: Recipe, area: Geometry, *, geobox: GeoBox | None = None) -> CubeSpec:
-    """Return what the cube will be, on the grid of `area` or on `geobox`.
+    """Return what the cube will be: the tiles that `area` touches of its grid, or all of `geobox`.
 
     Raises `InputError` for a grid that cannot be, or of more than `MOST_TILES` tiles.
     """
     grid, tile = recipe.grid, recipe.composite.tile
+    is_whole = geobox is not None
     geobox = geobox or grid_of_area(
         area, crs=grid.crs, resolution=grid.resolution, anchor=grid.anchor
     )
-    height, width = geobox.shape
-    tiles = -(-height // tile) * -(-width // tile)
-    if tiles > MOST_TILES:
-        raise InputError(
-            f"the cube would have {height} x {width} pixels, {tiles} tiles of {tile}; at most "
-            f"{MOST_TILES} fit: take a smaller area, a coarser grid.resolution or a larger "
-            "composite.tile"
-        )
+    around = -(-geobox.shape.y // tile) * -(-geobox.shape.x // tile)
+    _refuse_many(around, _MOST_OF_GRID, geobox, tile)
+    touched = None if is_whole else touched_tiles(area, geobox, tile)
+    number = around if touched is None else int(touched.sum())
+    _refuse_many(number, MOST_TILES, geobox, tile)
     return CubeSpec(
         geobox=geobox,
         periods=recipe.months.calendar,
@@ -105,12 +110,22 @@ def cube_spec(recipe: Recipe, area: Geometry, *, geobox: GeoBox | None = None) -
         chunk=recipe.composite.chunk,
         sharded=recipe.composite.sharded,
         zarr_format=recipe.composite.zarr_format,
+        touched=None if touched is None or number == around else runs_of(touched),
     )
+
+
+def _refuse_many(tiles: int, most: int, geobox: GeoBox, tile: int) -> None:
+    if tiles > most:
+        height, width = geobox.shape
+        raise InputError(
+            f"the cube would have {height} x {width} pixels, {tiles} tiles of {tile}; at most "
+            f"{most} fit: take a smaller area, a coarser grid.resolution or a larger composite.tile"
+        )
 
 
 def tiles_at_once(recipe: Recipe) -> int:
     """Return how many tiles are worked on at once."""
-    return recipe.cluster.workers or os.cpu_count() or 1
+    return recipe.cluster.most_workers or os.cpu_count() or 1
 
 
 def month_ends(recipe: Recipe) -> tuple[Period, Period]:

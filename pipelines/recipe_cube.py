@@ -41,11 +41,23 @@ class GridSection(Section):
     """The pixels of the cube."""
 
     crs: str = "utm"
-    """"utm" for the zone of the area's centre, or any CRS in metres."""
+    """"utm" for the zone of the area's centre, "equal-area" for Lambert's azimuthal equal-area
+    projection about it, which fits areas of several zones, "utm-each" for a cube and a map in each
+    zone and a mosaic of them, or any CRS in metres."""
+    mosaic_crs: str = "equal-area"
+    """CRS of the mosaic of crs = "utm-each": "equal-area", "utm" or any CRS in metres."""
     resolution: Number = Field(default=10.0, gt=0)
     """Edge of a pixel in metres."""
     anchor: tuple[Number, Number] = (0.0, 0.0)
     """A point (x, y) in `crs` where pixel corners meet, to coincide with rasters you have."""
+
+    @model_validator(mode="after")
+    def _has_a_mosaic(self) -> "GridSection":
+        if self.crs != "utm-each" and "mosaic_crs" in self.model_fields_set:
+            raise ValueError("mosaic_crs goes with crs = 'utm-each', which makes a mosaic")
+        if self.crs == "utm-each" and "anchor" in self.model_fields_set:
+            raise ValueError("anchor goes with one grid; crs = 'utm-each' makes several")
+        return self
 
 
 class MonthsSection(Section):

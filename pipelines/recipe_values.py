@@ -10,11 +10,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    InstanceOf,
     ValidationInfo,
 )
 
 from cube.bands import canonical_band
 from cube.periods import Period, parse_month
+from cube.place import RemoteFolder, as_place
 
 STEPS = ("month", "half-month", "season", "acquisition")
 """Periods that `months.step` knows by name."""
@@ -47,6 +49,12 @@ def _rooted(path: Path, info: ValidationInfo) -> Path:
     """Return a path of the recipe as seen from the recipe's own folder."""
     folder: Path = (info.context or {}).get("folder", Path())
     return (folder / path.expanduser()).absolute()
+
+
+def _place(value: object, info: ValidationInfo) -> object:
+    """Return a path of the recipe as seen from its folder, or an address as a remote folder."""
+    found = as_place(value) if isinstance(value, str) else value
+    return _rooted(found, info) if isinstance(found, Path) else found
 
 
 def _existing(path: Path, info: ValidationInfo) -> Path:
@@ -87,6 +95,7 @@ StepText = Annotated[
 BlockSize = Annotated[float | Literal["auto"], BeforeValidator(_block_size)]
 BandName = Annotated[str, AfterValidator(canonical_band)]
 AnyPath = Annotated[Path, AfterValidator(_rooted)]
+AnyPlace = Annotated[InstanceOf[Path] | InstanceOf[RemoteFolder], BeforeValidator(_place)]
 RootedText = Annotated[str, AfterValidator(_rooted_text)]
 CatalogueText = Annotated[str, AfterValidator(_catalogue)]
 ExistingPath = Annotated[Path, AfterValidator(_existing)]

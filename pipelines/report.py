@@ -6,6 +6,8 @@ from typing import Any
 
 from cube.durable import replace_text
 from cube.errors import InputError
+from pipelines.amounts import bytes_text, some_of
+from pipelines.plan_text import plan_lines
 from pipelines.printable import printable
 from pipelines.training_text import (
     as_markdown,
@@ -14,6 +16,16 @@ from pipelines.training_text import (
     training_lines,
     training_markdown,
 )
+
+__all__ = [
+    "export_lines",
+    "lock_lines",
+    "markdown",
+    "plan_lines",
+    "read_report",
+    "summary",
+    "write_report",
+]
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -43,7 +55,7 @@ def summary(report: dict[str, Any]) -> list[str]:
     lines = []
     if cube := report.get("cube"):
         shape = " x ".join(f"{size} {dim}" for dim, size in cube["shape"].items())
-        lines.append(f"cube      {shape}, {_bytes(cube['bytes'])}")
+        lines.append(f"cube      {shape}, {bytes_text(cube['bytes'])}")
         lines += _certificate(cube)
         filled = max(cube.get("filled_share_by_period", {}).values(), default=0.0)
         if filled:
@@ -55,7 +67,7 @@ def summary(report: dict[str, Any]) -> list[str]:
             )
         empty = [period for period, share in cube["empty_share_by_period"].items() if share == 1]
         if empty:
-            lines.append(f"          no clear look at all in {_some(empty)}")
+            lines.append(f"          no clear look at all in {some_of(empty)}")
     if samples := report.get("samples"):
         counts = ", ".join(f"{name} {count}" for name, count in samples["by_class"].items())
         lines.append(
@@ -96,8 +108,13 @@ def _engine_lines(engine: dict[str, Any]) -> list[str]:
         )
     if "difference" in engine:
         lines.append(f"          its difference from exact was {engine['difference']}")
-    if others := {name: n for name, n in engine["tiles"].items() if name != engine["name"]}:
+    others = {name: n for name, n in engine["tiles"].items() if name != engine["name"]}
+    if others and engine["name"] == "auto":
+        lines.append(f"          tiles by what each worker has: {_counts(others)}")
+    elif others:
         lines.append(f"          but tiles by another engine, as workers had to: {_counts(others)}")
+    if len(kinds := engine.get("arithmetic", {})) > 1:
+        lines.append(f"          tiles by what processors compute with: {_counts(kinds)}")
     return lines
 
 
@@ -112,7 +129,7 @@ def _certificate(cube: dict[str, Any]) -> list[str]:
         lines.append(f"          and {len(lost) - 12} more; `canopycube build --json` names all")
     if cube["requests"]:
         lines.append(
-            f"          {cube['requests']:,} requests brought {_bytes(cube['bytes_read'])}"
+            f"          {cube['requests']:,} requests brought {bytes_text(cube['bytes_read'])}"
         )
     return lines
 
@@ -121,70 +138,10 @@ def _tiles(count: int) -> str:
     return f"{count} tile" if count == 1 else f"{count} tiles"
 
 
-def plan_lines(found: dict[str, Any]) -> list[str]:
-    """Return what `plan` tells people."""
-    shape = " x ".join(f"{size} {dim}" for dim, size in found["shape"].items())
-    looks = found["looks_by_period"]
-    lines = [
-        f"cube      {shape}, {found['resolution']:g} m, {found['crs']}, {found['periods']}",
-        f"          bands {' '.join(found['bands'])}",
-        f"          {_bytes(found['cube_bytes_uncompressed'])} before compression",
-        f"work      {found['tiles']} tiles; a tile needs up to "
-        f"{_bytes(found['peak_bytes_per_worker'])}, all workers {_bytes(found['peak_bytes'])}",
-        *_map_lines(found),
-        f"looks     {_some([f'{period} {count}' for period, count in looks.items() if count], 24)}",
-    ]
-    if empty := found["periods_without_scenes"]:
-        lines.append(f"          no scene in {_some(empty)}")
-    if "scenes" in found:
-        dropped = found["scenes_dropped"]
-        lines += _reading_lines(found)
-        lines.append(f"scenes    {found['scenes']} used, {len(dropped)} not; offsets:")
-        lines += [f"          {count} x {reason}" for reason, count in found["offsets"].items()]
-        lines += [f"          not used: {name}: {reason}" for name, reason in dropped.items()]
-    return lines
-
-
-def _map_lines(found: dict[str, Any]) -> list[str]:
-    if "map_peak_bytes" not in found:
-        return []
-    if found["map_tiles_at_once"] is None:
-        need = f"{_bytes(found['map_peak_bytes'])} for a thread, however large the cube is"
-        return [f"map       a worker of the scheduler needs up to {need}"]
-    return [
-        f"map       {found['map_tiles_at_once']} tiles under way need up to "
-        f"{_bytes(found['map_peak_bytes'])}, however large the cube is"
-    ]
-
-
-def _reading_lines(found: dict[str, Any]) -> list[str]:
-    """Return what a build will ask of the provider."""
-    lines = [f"reading   {found['overpasses']} overpasses, from {found['provider']}"]
-    if found["requests"] is None:
-        lines.append("          requests and bytes are not known for this reader or these files")
-    elif found["requests"]:
-        headers = found.get("requests_for_headers")
-        lines.append(
-            f"          {found['requests']:,} requests for {_bytes(found['bytes_to_read'])}"
-            + (f", {headers:,} of them for headers" if headers else "")
-            + "; tries that fail come on top"
-        )
-    if "seconds_at_least" in found:
-        lines.append(
-            f"          at least {_duration(found['seconds_at_least'])}, at "
-            f"{found['seconds_per_request']:g} s a request and {found['requests_at_once']} at once"
-        )
-    lines += [f"          {warning}" for warning in found.get("warnings", ())]
-    if found["strips"] > 1:
-        lines.append(
-            f"          the fullest period takes {found['strips']} strips a tile, which reads "
-            "some blocks twice; a larger composite.buffer or smaller tiles do not"
-        )
-    return lines
-
-
 def lock_lines(found: dict[str, Any]) -> list[str]:
     """Return what `lock` tells people."""
+    if "zones" in found:
+        return [line for one in found["zones"].values() for line in lock_lines(one)]
     counts = f"{found['scenes']} scenes used, {found['dropped']} not"
     if found["state"] == "kept":
         return [f"{found['file']} stands: {counts}", "--update searches the catalogue anew"]
@@ -220,10 +177,6 @@ def export_lines(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _some(words: list[str], most: int = 12) -> str:
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
-
-
 def markdown(report: dict[str, Any]) -> str:
     """Return the report for people."""
     lines = [f"# {as_markdown(str(report.get('name', 'canopycube run')))}", ""]
@@ -243,18 +196,3 @@ def markdown(report: dict[str, Any]) -> str:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} PB"

@@ -139,6 +139,7 @@ class SceneLock:
         return fingerprint(
             {
                 "tile": self.spec.tile,
+                **({} if self.spec.touched is None else {"touched": self.spec.touched}),
                 "mask": self.recipe.mask.model_dump(),
                 "resampling": [self.section.resampling, self.section.overviews],
             }

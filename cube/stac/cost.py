@@ -9,16 +9,18 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, UInt8
+from jaxtyping import Float64, UInt8
 from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
-from cube.cog import FIRST_BYTES, KEPT_BYTES, Cog, pieces
+from cube.cog import FIRST_BYTES, KEPT_BYTES, Cog, Level, pieces
 from cube.mask import ClearMask
-from cube.spec import CubeSpec, tile_region
-from cube.stac.footprint import meets_window, unwrapped
+from cube.spec import CubeSpec
+from cube.stac.footprint import meets_boxes, unwrapped
 from cube.stac.pixels import PixelReader
 from cube.stac.scene import SCL, Scene
+from cube.stac.tileparts import part_of, parts_of, tile_boxes
+from cube.touched import numbers_of
 
 _MOST_PAIRS = 49
 """Pairs of tiles of a scene that are counted; of more, so many, evenly, stand for all."""
@@ -126,20 +128,28 @@ class Reading:
         """
         if SCL not in headers:
             return asdict(ReadingCost())
-        pairs, share = self._pairs(scene, headers[SCL].grid())
-        ground = headers[SCL].grid().zoom_to(classes.shape)
-        step = (abs(ground.resolution.y), abs(ground.resolution.x))
-        is_clear = self.mask.is_clear(classes, pixel_size=step)
+        ground = headers[SCL].grid()
+        tiles = self._tiles(scene, ground)
+        files = self._files(scene, headers, tiles.boxes)
+        is_clear = self._clear_tiles(tiles.boxes, ground.zoom_to(classes.shape), classes)
         beside, alone, once = ReadingCost(), ReadingCost(), _Found()
-        for tiles in pairs:
+        for pair in tiles.pairs:
             both = _Found()
-            for tile in tiles:
-                found = self._found(scene, headers, is_clear, tile)
+            for tile in pair:
+                found = _Found(
+                    mask=files[SCL].fetched(tile),
+                    bands=frozenset().union(
+                        *(files[name].fetched(tile) for name in self.bands if name in files)
+                    )
+                    if is_clear[tile]
+                    else frozenset(),
+                )
                 alone += found.cost
                 both |= found
             beside += both.cost
             once |= both
-        used = [SCL, *(self.bands if beside.band_requests else ())] if pairs else []
+        share = tiles.share
+        used = [SCL, *(self.bands if beside.band_requests else ())] if tiles.pairs else []
         known = [headers[name] for name in used if name in headers]
         # of a sample of tiles nobody knows what they share
         least = once.cost if share == 1 else _times(beside, share)
@@ -153,53 +163,100 @@ class Reading:
             )
         ) | {f"alone_{name}": getattr(_times(alone, share), name) for name in _PIXELS}
 
-    def _found(
-        self,
-        scene: Scene,
-        headers: Mapping[str, Cog],
-        is_clear: Bool[np.ndarray, "y x"],
-        tile: GeoBox,
-    ) -> "_Found":
-        """Return what one tile fetches."""
-        margin = self.mask.margin(pixel_size=abs(self.spec.geobox.resolution.x))
-        mask = _fetched(SCL, headers[SCL], 0, tile.pad(margin) if margin else tile)
-        if not _any(is_clear, headers[SCL].grid(), tile):
-            return _Found(mask=mask)
-        bands: frozenset[_Piece] = frozenset()
-        for name in self.bands:
+    def _files(
+        self, scene: Scene, headers: Mapping[str, Cog], boxes: Float64[np.ndarray, "tile 4"]
+    ) -> dict[str, "_File"]:
+        """Return the files of mask and bands, each with the tiles in its own CRS."""
+        step = abs(self.spec.geobox.resolution.x)
+        margin = self.mask.margin(pixel_size=step) * step * np.array([-1.0, -1.0, 1.0, 1.0])
+        found = {}
+        for name in (SCL, *self.bands):
             if name in headers:
-                level = self.reader.level(headers[name], scene, name, tile)
-                bands |= _fetched(name, headers[name], level, tile)
-        return _Found(mask=mask, bands=bands)
+                header = headers[name]
+                # which level is read follows from the grid, the same for all its windows
+                level = (
+                    0 if name == SCL else self.reader.level(header, scene, name, self.spec.geobox)
+                )
+                found[name] = _File(
+                    name=name,
+                    level=level,
+                    blocks=header.levels[level],
+                    parts=parts_of(
+                        header.grid(level), self.spec, boxes + margin if name == SCL else boxes
+                    ),
+                )
+        return found
 
-    def _pairs(self, scene: Scene, grid: GeoBox) -> tuple[list[list[GeoBox]], float]:
-        """(tiles that the footprint comes near, two by two as they are made; how often each counts).
+    def _clear_tiles(
+        self,
+        boxes: Float64[np.ndarray, "tile 4"],
+        ground: GeoBox,
+        classes: UInt8[np.ndarray, "y x"],
+    ) -> list[bool]:
+        """Say in which tiles anything is clear, by a coarse look at the ground of a scene."""
+        step = (abs(ground.resolution.y), abs(ground.resolution.x))
+        is_clear = self.mask.is_clear(classes, pixel_size=step)
+        parts = parts_of(ground, self.spec, boxes)
+        return [part is not None and bool(is_clear[part].any()) for part in parts]
 
-        Of many pairs some are taken that stand for all.
-        """
+    def _tiles(self, scene: Scene, grid: GeoBox) -> "_Tiles":
+        """Return the tiles that the footprint comes near; of many pairs some stand for all."""
         box = grid.extent.to_crs(self.spec.crs).boundingbox
-        inside = _part(self.spec.geobox, (box.left, box.bottom, box.right, box.top))
+        inside = part_of(self.spec.geobox, (box.left, box.bottom, box.right, box.top))
         if inside is None:
-            return [], 1.0
+            return _Tiles(pairs=[], boxes=np.empty((0, 4)), share=1.0)
         edge = self.spec.tile
-        columns = -(-self.spec.shape[3] // edge)
-        groups: dict[int, list[tuple[int, int]]] = {}
-        for row in range(inside[0].start // edge, -(-inside[0].stop // edge)):
-            for column in range(inside[1].start // edge, -(-inside[1].stop // edge)):
-                number = (row * columns + column) // 2
-                groups.setdefault(number, []).append((row, column))
-        every = list(groups.values())
-        chosen = every[:: -(-len(every) // _MOST_PAIRS)]
-        footprint = np.array([unwrapped(scene.footprint)], object)
-        shape = (self.spec.shape[2], self.spec.shape[3])
-        met = []
-        for places in chosen:
-            windows = [
-                tile_region(shape, edge, *place).window(self.spec.geobox) for place in places
-            ]
-            if here := [one for one in windows if meets_window(footprint, one)[0]]:
-                met.append(here)
-        return met, len(every) / len(chosen)
+        rows, columns = (np.arange(at.start // edge, -(-at.stop // edge)) for at in inside)
+        across = -(-self.spec.shape[3] // edge)
+        number = (rows[:, None] * across + columns).ravel()
+        turn = number  # in which a tile is made
+        if self.spec.touched is not None:
+            touched = numbers_of(self.spec.touched)
+            turn = np.searchsorted(touched, number)
+            is_touched = touched[np.minimum(turn, len(touched) - 1)] == number
+            number, turn = number[is_touched], turn[is_touched]
+        pair = np.unique(turn // 2, return_inverse=True)[1]
+        every = int(pair.max(initial=-1)) + 1
+        step = max(-(-every // _MOST_PAIRS), 1)
+        chosen = np.flatnonzero(pair % step == 0)
+        row, column = np.divmod(number[chosen], across)
+        boxes = tile_boxes(self.spec, row, column)
+        is_met = meets_boxes(unwrapped(scene.footprint), boxes, self.spec.crs)
+        groups: dict[int, list[int]] = {}
+        for tile in np.flatnonzero(is_met).tolist():
+            groups.setdefault(int(pair[chosen[tile]]), []).append(tile)
+        share = every / len(range(0, every, step)) if every else 1.0
+        return _Tiles(pairs=list(groups.values()), boxes=boxes, share=share)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Tiles:
+    """Tiles that a scene is asked for."""
+
+    pairs: list[list[int]]
+    """Numbers of tiles that are made at the same time."""
+    boxes: Float64[np.ndarray, "tile 4"]
+    """(left, bottom, right, top) of each tile in the cube's CRS."""
+    share: float
+    """How often each of them counts."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _File:
+    """A level of a file, and the part of it that each tile needs."""
+
+    name: str
+    level: int
+    blocks: Level
+    parts: list[tuple[slice, slice] | None]
+
+    def fetched(self, tile: int) -> frozenset[_Piece]:
+        """Return the pieces that bring a tile."""
+        part = self.parts[tile]
+        if part is None:
+            return frozenset()
+        found = pieces(self.blocks, *part)
+        return frozenset((self.name, self.level, piece.start, piece.stop) for piece in found)
 
 
 def total_cost(overpasses: Iterable[Sequence[Scene]], *, at_once: int = 2) -> ReadingCost:
@@ -236,45 +293,5 @@ def _told(cost: Mapping[str, int], at_once: int) -> ReadingCost:
     return ReadingCost(**known)
 
 
-def _fetched(name: str, header: Cog, level: int, window: GeoBox) -> frozenset[_Piece]:
-    """Return the pieces of an asset that bring a window of a level."""
-    grid = header.grid(level)
-    part = _part(grid, _box_on(grid, window))
-    if part is None:
-        return frozenset()
-    found = pieces(header.levels[level], *part)
-    return frozenset((name, level, piece.start, piece.stop) for piece in found)
-
-
 def _size(found: frozenset[_Piece]) -> int:
     return sum(stop - start for _, _, start, stop in found)
-
-
-def _any(is_clear: Bool[np.ndarray, "y x"], grid: GeoBox, window: GeoBox) -> bool:
-    """Say whether anything in a window is clear, by a coarse look at the ground of `grid`."""
-    part = _part(grid.zoom_to(is_clear.shape), _box_on(grid, window))
-    return part is not None and bool(is_clear[part].any())
-
-
-def _box_on(grid: GeoBox, window: GeoBox) -> tuple[float, float, float, float]:
-    """(left, bottom, right, top) of a window in the CRS of `grid`."""
-    assert grid.crs is not None  # of a file's header
-    extent = window.extent if window.crs == grid.crs else window.extent.to_crs(grid.crs)
-    box = extent.boundingbox
-    return box.left, box.bottom, box.right, box.top
-
-
-def _part(grid: GeoBox, box: tuple[float, float, float, float]) -> tuple[slice, slice] | None:
-    """(rows, columns) of a north-up grid that a box in its CRS touches, or None."""
-    left, bottom, right, top = box
-    columns, rows = zip(
-        *(~grid.transform * corner for corner in ((left, top), (right, bottom))), strict=True
-    )
-    found = []
-    for (first, last), size in zip((rows, columns), grid.shape, strict=True):
-        low = max(int(np.floor(min(first, last) + 1e-6)), 0)
-        high = min(int(np.ceil(max(first, last) - 1e-6)), size)
-        if low >= high:
-            return None
-        found.append(slice(low, high))
-    return found[0], found[1]

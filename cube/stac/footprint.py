@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float64, Shaped
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from shapely.affinity import translate
 from shapely.geometry import MultiPolygon, Polygon, mapping, shape
@@ -96,6 +97,38 @@ def meets_window(
         # not the footprints, which threads share: GEOS changes what is prepared when it is asked
         shapely.prepare(ground)
         found |= shapely.intersects(ground, footprints)
+    return found
+
+
+def outline_points(
+    boxes: Float64[np.ndarray, "box 4"],
+) -> tuple[Float64[np.ndarray, "box point"], Float64[np.ndarray, "box point"]]:
+    """(x, y) of points round boxes (left, bottom, right, top): corners, and `_EDGE_POINTS` a side."""
+    along = np.arange(_EDGE_POINTS) / _EDGE_POINTS
+    zero, one = np.zeros(_EDGE_POINTS), np.ones(_EDGE_POINTS)
+    across = np.concatenate([along, one, 1 - along, zero])
+    up = np.concatenate([zero, along, one, 1 - along])
+    left, bottom, right, top = (boxes[:, [side]] for side in range(4))
+    return left + (right - left) * across, bottom + (top - bottom) * up
+
+
+def meets_boxes(
+    footprint: Polygon | MultiPolygon, boxes: Float64[np.ndarray, "box 4"], crs: CRS
+) -> Bool[np.ndarray, " box"]:
+    """Say, as `meets_window` does, which of many boxes of a CRS a footprint comes near."""
+    found = np.zeros(len(boxes), np.bool_)
+    if not len(boxes):
+        return found
+    longitude, latitude = crs.transformer_to_crs(CRS("EPSG:4326"))(*outline_points(boxes))
+    is_known = (np.isfinite(longitude) & np.isfinite(latitude)).all(axis=1)
+    longitude, latitude = longitude[is_known], latitude[is_known]
+    is_wrapped = longitude.max(axis=1) - longitude.min(axis=1) > 180
+    longitude = np.where(is_wrapped[:, None] & (longitude < 0), longitude + 360, longitude)
+    for turn in (0.0, -360.0, 360.0):
+        windows = shapely.polygons(np.stack([longitude + turn, latitude], axis=-1))
+        ground = translate(footprint)  # a copy: threads share footprints, and preparing changes one
+        shapely.prepare(ground)
+        found[is_known] |= shapely.dwithin(ground, windows, FOOTPRINT_SLACK)
     return found
 
 

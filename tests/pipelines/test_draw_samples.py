@@ -28,8 +28,8 @@ from pipelines.draw_samples import (
     store_folds,
     take_samples,
 )
+from pipelines.layout import Layout
 from pipelines.learning_samples import learning_samples
-from pipelines.plan import Layout
 from pipelines.recipe import Recipe, read_recipe
 
 CRS = "EPSG:32633"

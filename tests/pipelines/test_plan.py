@@ -66,7 +66,7 @@ def test_a_tile_stays_within_the_memory_that_plan_prints(tmp_path: Path) -> None
     region = plan.spec.regions()[0]
     tracemalloc.start()
     try:
-        build_tile(tmp_path / "cube.zarr", plan.spec, plan.source, region, plan.inputs, plan.finish)
+        build_tile(tmp_path / "cube.zarr", plan.spec, plan.source, region, plan.made_from.of(region), plan.finish)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -109,7 +109,7 @@ def test_a_tile_of_acquisitions_holds_each_scene_alone(tmp_path: Path) -> None:
     create_cube(path, plan.spec)
     (path / "ledger").mkdir()
     region = plan.spec.regions()[0]
-    build_tile(path, plan.spec, plan.source, region, plan.inputs, plan.finish)
+    build_tile(path, plan.spec, plan.source, region, plan.made_from.of(region), plan.finish)
     cube = open_cube(path).load()
     scenes = xr.open_zarr(tmp_path / "scenes.zarr", chunks=None)
     is_clear = scenes["SCL"].isin((4, 5, 6, 7)).values

@@ -15,7 +15,8 @@ from cube.store import create_cube
 from pipelines import scenelock
 from pipelines.build_cube import build_tile
 from pipelines.memory import LookSizes, scenes_memory, strips_of
-from pipelines.plan import describe, plan_cube
+from pipelines.plan import plan_cube
+from pipelines.plan_describe import describe
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
 from pipelines.run import open_run
@@ -209,7 +210,7 @@ def test_a_tile_of_scenes_stays_within_the_memory_that_plan_prints(
     create_cube(path, plan.spec)
     (path / "ledger").mkdir()
     region = plan.spec.regions()[0]
-    arguments = (path, plan.spec, plan.source, region, plan.inputs, plan.finish)
+    arguments = (path, plan.spec, plan.source, region, plan.made_from.of(region), plan.finish)
     build_tile(*arguments)  # compiles, and opens threads
     tracemalloc.start()
     try:

@@ -137,7 +137,10 @@ PLAN = {
     "periods": "2022-01 … 2022-12",
     "bands": ["B02"],
     "tiles": 4,
+    "grid_tiles": 4,
     "cube_bytes_uncompressed": 10,
+    "cube_chunks": 1440,
+    "cube_objects": 24,
     "peak_bytes_per_worker": 10,
     "peak_bytes": 20,
     "looks_by_period": {"2022-01": 0, "2022-02": 3},
@@ -154,6 +157,32 @@ PLAN = {
 }
 
 
+def test_a_plan_tells_how_long_it_will_take() -> None:
+    known = PLAN | {
+        "grid_tiles": 1000,
+        "tiles": 412,
+        "tiles_ready": 12,
+        "cube_bytes": 6,
+        "is_calibrated": True,
+        "build_core_hours": 1234.5,
+        "build_seconds": 7200.0,
+        "build_measured_tiles": 1,
+        "map_core_hours": None,
+        "map_seconds": None,
+        "map_measured_tiles": 0,
+        "warnings": ["the disk may fill up"],
+    }
+    text = "\n".join(plan_lines(known))
+    assert "412 of 1,000 tiles touch the area, 12 are there; a tile needs" in text
+    assert "10 B, compressed about 6 B (measured); 1,440 chunks" in text
+    assert "building 1,234 core hours, 2 h with these workers (by 1 tile made here)" in text
+    assert "mapping is not calibrated: there is no classifier yet" in text
+    assert "the disk may fill up" in text
+    both = "\n".join(plan_lines({"zones": {"zone-32633": known, "zone-32634": PLAN}}))
+    assert both.count("bands B02") == 2
+    assert "zone-32634:" in both
+
+
 def test_a_plan_tells_what_it_will_ask_for() -> None:
     text = "\n".join(plan_lines(PLAN))
     assert "3 overpasses, from earth-search" in text
@@ -162,6 +191,8 @@ def test_a_plan_tells_what_it_will_ask_for() -> None:
     assert "no scene in 2022-01" in text
     assert "4 used, 1 not" in text
     assert "not used: S9: cloud cover 91 % is above 80 %" in text
+    assert "10 B before compression; 1,440 chunks in 24 files or objects at most" in text
+    assert "work      4 tiles; a tile needs" in text
     assert "takes 3 strips a tile" in "\n".join(plan_lines(PLAN | {"strips": 3}))
     unknown = {"requests": None, "requests_for_headers": None, "bytes_to_read": None}
     assert "are not known for this reader" in "\n".join(plan_lines(PLAN | unknown))
