@@ -219,11 +219,19 @@ class SpeciesClassifier:
     @classmethod
     def load(cls, folder: Path) -> "SpeciesClassifier":
         """Read what `save` wrote; raise `ClassifierError` if anything about it is not right."""
-        parts = classifier_file.load(folder)
+        return cls._of(classifier_file.load(folder), str(folder))
+
+    @classmethod
+    def load_files(cls, files: Mapping[str, bytes], *, named: str) -> "SpeciesClassifier":
+        """Do as `load` with the content of the folder's files by name, e.g. where no disk is."""
+        return cls._of(classifier_file.load(files, named=named), named)
+
+    @classmethod
+    def _of(cls, parts: dict[str, Any], named: str) -> "SpeciesClassifier":
         try:
             return cls(**parts)
         except ClassifierError as error:
-            raise ClassifierError(f"classifier {str(folder)!r}: {error}") from error
+            raise ClassifierError(f"classifier {named!r}: {error}") from error
 
 
 def code_version() -> str:

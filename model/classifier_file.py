@@ -5,6 +5,7 @@ their hash and is replaced in one step, so a reader sees the old classifier or t
 """
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,13 +125,14 @@ def save(classifier: "SpeciesClassifier", folder: Path) -> None:
     remove_others(folder, WEIGHTS, digest)
 
 
-def load(folder: Path) -> dict[str, Any]:
+def load(folder: Path | Mapping[str, bytes], *, named: str | None = None) -> dict[str, Any]:
     """Read the fields of a `SpeciesClassifier`; nothing in the folder is trusted or run.
 
-    Raises `ClassifierError` if a file is missing, cut short, of another version, or was changed
-    after it was saved.
+    In place of a folder the content of its files by name will do; errors call either what it is
+    `named`. Raises `ClassifierError` if a file is missing, cut short, of another version, or was
+    changed after it was saved.
     """
-    where = f"classifier {str(folder)!r}"
+    where = f"classifier {named or str(folder)!r}"
     content = _read_json(folder, where)
     stored = content.pop("checksum", None)
     if content.get("schema") != SCHEMA:
@@ -272,14 +274,22 @@ def _checksum(content: dict[str, Any]) -> str:
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _read_json(folder: Path, where: str) -> dict[str, Any]:
-    path = folder / JSON_NAME
-    if not path.is_file():
+def _json_bytes(folder: Path | Mapping[str, bytes], where: str) -> bytes:
+    if isinstance(folder, Mapping):
+        is_there, size = JSON_NAME in folder, len(folder.get(JSON_NAME, b""))
+    else:
+        is_there = (folder / JSON_NAME).is_file()
+        size = (folder / JSON_NAME).stat().st_size if is_there else 0
+    if not is_there:
         raise ClassifierError(f"{where}: there is no {JSON_NAME}; expected a folder 'train' wrote")
-    if path.stat().st_size > _LARGEST_JSON:
-        raise ClassifierError(f"{where}: {JSON_NAME} has {path.stat().st_size} bytes, far too many")
+    if size > _LARGEST_JSON:
+        raise ClassifierError(f"{where}: {JSON_NAME} has {size} bytes, far too many")
+    return folder[JSON_NAME] if isinstance(folder, Mapping) else (folder / JSON_NAME).read_bytes()
+
+
+def _read_json(folder: Path | Mapping[str, bytes], where: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(_json_bytes(folder, where))
     except (ValueError, RecursionError) as error:
         raise ClassifierError(
             f"{where}: {JSON_NAME} is no whole JSON ({error}); copy the folder again, or "

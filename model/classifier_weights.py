@@ -1,6 +1,7 @@
 """A classifier in, its arrays as a safetensors file out and back; nothing of it is believed."""
 
-from hashlib import sha256
+from collections.abc import Mapping
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,10 @@ def refuse_not_finite(arrays: Arrays) -> None:
         raise ClassifierError("weights are not finite; the training did not succeed")
 
 
-def read_weights(folder: Path, entry: dict[str, Any], where: str) -> Arrays:
+def read_weights(folder: Path | Mapping[str, bytes], entry: dict[str, Any], where: str) -> Arrays:
     """Read the arrays that `entry` names; raise `ClassifierError` if they are not what was saved."""
+    if isinstance(folder, Mapping):
+        return _carried_weights(folder, entry, where)
     digest, size = str(entry["sha256"]), int(entry["bytes"])
     path = folder / named_by_hash(WEIGHTS, digest)
     # The name is rebuilt from the hash, so a path in the JSON can lead nowhere else.
@@ -72,15 +75,30 @@ def read_weights(folder: Path, entry: dict[str, Any], where: str) -> Arrays:
             f"{where}: {path.name} has {path.stat().st_size} bytes, {size} were saved; "
             "copy the folder again or train it again"
         )
-    data = path.read_bytes()
-    if sha256(data).hexdigest() != digest:
+    with path.open("rb") as file:
+        found = file_digest(file, "sha256").hexdigest()
+    if found != digest:
         raise ClassifierError(
             f"{where}: {path.name} was changed after it was saved; train it again"
         )
     try:
-        return safetensors.numpy.load(data)
+        # mapped and copied array by array: from bytes each would be in memory three times
+        return safetensors.numpy.load_file(path)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ClassifierError(f"{where}: {path.name} is no safetensors file ({error})") from error
+
+
+def _carried_weights(files: Mapping[str, bytes], entry: dict[str, Any], where: str) -> Arrays:
+    """Read the arrays that `entry` names from the content of files."""
+    digest = str(entry["sha256"])
+    name = named_by_hash(WEIGHTS, digest)
+    data = files.get(name)
+    if data is None or sha256(data).hexdigest() != digest:
+        raise ClassifierError(f"{where}: {name} is missing or not what was saved; run again")
+    try:
+        return safetensors.numpy.load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ClassifierError(f"{where}: {name} is no safetensors file ({error})") from error
 
 
 def fill(network: Network, weights: Arrays) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 from model.errors import ConfigError
 from model.features import DEFAULT_FEATURES, REFERENCE_FEATURES, FeatureSet
+from model.ranges import RANGES, check_choice, check_range
 
 Preset = Literal["default", "reference"]
 Architecture = Literal["lstm", "tempcnn", "ltae", "inception"]
@@ -104,9 +105,9 @@ class TrainConfig:
         self._refuse_wrong_types()
         for name, (lowest, highest) in RANGES.items():
             if getattr(self, name) is not None:
-                _check(name, getattr(self, name), lowest, highest)
+                check_range(name, getattr(self, name), lowest, highest)
         for name, choices in _CHOICES.items():
-            _check_choice(name, getattr(self, name), choices)
+            check_choice(name, getattr(self, name), choices)
         self._refuse_combinations()
 
     def _refuse_combinations(self) -> None:
@@ -225,16 +226,6 @@ def _feature_set(listed: Any) -> FeatureSet:
     return FeatureSet(names=tuple(listed))
 
 
-def _check(name: str, value: float | int, lowest: float | int, highest: float | int) -> None:
-    if not lowest <= value <= highest:  # nor NaN
-        raise ConfigError(f"{name} is {value!r}; expected {lowest!r} to {highest!r}")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
-
-
 _LSTM_ONLY: dict[str, Any] = {"bidirectional": False, "pooling": "last", "layer_norm": False}
 """Settings of an LSTM, with the value that other networks need."""
 
@@ -249,33 +240,6 @@ _SHAPES: dict[str, dict[str, Any]] = {
 """What a network other than the LSTM is like in its paper, and how fast it can learn."""
 
 _SHAPES["lstm"] = {name: getattr(TrainConfig, name) for name in _SHAPES["tempcnn"]}
-
-RANGES: dict[str, tuple[float, float]] = {
-    "hidden": (1, 4096),
-    "layers": (1, 8),
-    "input_pieces": (0, 4096),
-    "members": (1, 64),
-    "batch_size": (1, 1_000_000),
-    "epochs": (1, 100_000),
-    "least_steps": (0, 10_000_000),
-    "patience": (1, 100_000),
-    "seed": (0, 2**63 - 1),
-    "threads": (1, 1024),
-    "dropout": (0.0, 0.99),
-    "head_dropout": (0.0, 0.99),
-    "month_dropout": (0.0, 0.99),
-    "shift_days": (0.0, 90.0),
-    "noise": (0.0, 10.0),
-    "mixup": (0.0, 10.0),
-    "label_smoothing": (0.0, 0.9),
-    "logit_adjustment": (0.0, 5.0),
-    "focal_gamma": (0.0, 10.0),
-    "learning_rate": (1e-9, 10.0),
-    "weight_decay": (0.0, 10.0),
-    "weight_average": (0.0, 0.9),
-    "gradient_limit": (1e-9, 1e9),
-}
-"""Lowest and highest value of each number."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "architecture": get_args(Architecture),

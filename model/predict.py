@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from model.classifier import SpeciesClassifier
-from model.engines import choose_engine
+from model.engines import Engine, choose_engine
 from model.engines.pixels import STORED_NODATA, STORED_SCALE, check_type, nodata_of, reflectance_of
 from model.engines.preparing import count_clear
 from model.errors import ClassifierError
@@ -40,6 +40,10 @@ class Prediction:
     """How far the second class is behind, in percent, rounded; 255 unclassified."""
     months_observed: UInt8[np.ndarray, "y x"]
     """Number of clear periods; 254 stands for 254 and more."""
+    engine: str
+    """Name of the engine that computed the whole block."""
+    arithmetic: str
+    """What it computed with (`Engine.arithmetic`)."""
     likely_classes: UInt8[np.ndarray, "y x"] | None = None
     """Number of classes that cannot be ruled out; 255 unclassified. None unless asked for."""
     applicable: UInt8[np.ndarray, "y x"] | None = None
@@ -90,59 +94,105 @@ def predict_block(
     if unknown := set(layers) - set(EXTRA_LAYERS):
         raise ValueError(f"there is no layer {min(unknown)!r}; known are {EXTRA_LAYERS}")
     chosen = _band_indices(classifier, bands)
-    chosen_engine = choose_engine(classifier, engine)
     # (time, band, pixel)
     pixels = np.ascontiguousarray(block.reshape(times, len(bands), rows * columns))
-
     observed = np.empty(rows * columns, np.uint16)
     count_clear(pixels, chosen, nodata_of(pixels), observed)
-    value = np.full(rows * columns, UNCLASSIFIED, np.uint8)
-    confidence = np.full(rows * columns, NO_CERTAINTY, np.uint8)
-    margin = np.full(rows * columns, NO_CERTAINTY, np.uint8)
-    extra = {name: np.full(rows * columns, NO_CERTAINTY, np.uint8) for name in layers}
+    is_classified = observed >= min_months
+    if wanted is not None:
+        is_classified &= wanted.ravel()
+    work = _Work.begin(
+        classifier, pixels, chosen, threads=threads, engine=engine, layers=(*_LAYERS, *layers)
+    )
+    computed_by = work.classify_all(np.flatnonzero(is_classified))
+    shape = (rows, columns)
+    return Prediction(
+        # cut before it is narrowed: 256 periods would wrap round to 0, and 255 is a map's nodata
+        months_observed=np.minimum(observed, MOST_PERIODS).astype(np.uint8).reshape(shape),
+        engine=computed_by.name,
+        arithmetic=computed_by.arithmetic,
+        **{name: layer.reshape(shape) for name, layer in work.layers.items()},
+    )
 
-    def classify(part: Int64[np.ndarray, "n"]) -> None:
-        now = choose_engine(classifier, engine)  # another one once a device is lost
-        is_own = now.model is not None
-        probability = now.probability(
-            classifier, pixels, chosen, part, threads=1 if is_own else threads
+
+_LAYERS = ("class_value", "confidence", "margin")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Work:
+    """A block while its pixels are classified, part after part."""
+
+    classifier: SpeciesClassifier
+    pixels: Shaped[np.ndarray, "time band pixel"]
+    chosen: Int64[np.ndarray, "chosen"]
+    threads: int
+    engine: str
+    """What was asked for."""
+    layers: dict[str, UInt8[np.ndarray, "pixel"]]
+
+    @classmethod
+    def begin(
+        cls,
+        classifier: SpeciesClassifier,
+        pixels: Shaped[np.ndarray, "time band pixel"],
+        chosen: Int64[np.ndarray, "chosen"],
+        *,
+        threads: int,
+        engine: str,
+        layers: tuple[str, ...],
+    ) -> "_Work":
+        """Return a block of which nothing is classified."""
+        count = pixels.shape[2]
+        made = {name: np.full(count, NO_CERTAINTY, np.uint8) for name in layers}
+        made["class_value"].fill(UNCLASSIFIED)
+        return cls(
+            classifier=classifier,
+            pixels=pixels,
+            chosen=chosen,
+            threads=threads,
+            engine=engine,
+            layers=made,
+        )
+
+    def classify_all(self, places: Int64[np.ndarray, "n"]) -> Engine:
+        """Classify the pixels at these places; return the engine that computed all of them."""
+        while True:
+            engine = choose_engine(self.classifier, self.engine)
+            parts = _parts(places, engine.part)
+            if self.threads > 1 and engine.model is not None:
+                with ThreadPoolExecutor(self.threads) as pool:
+                    list(pool.map(self._classify, parts))
+            else:
+                for part in parts:
+                    self._classify(part)
+            if choose_engine(self.classifier, self.engine) is engine:
+                return engine
+            # a device was lost on the way, once and for all: a block is by one engine
+
+    def _classify(self, part: Int64[np.ndarray, "n"]) -> None:
+        engine = choose_engine(self.classifier, self.engine)  # another one once a device is lost
+        probability = engine.probability(
+            self.classifier,
+            self.pixels,
+            self.chosen,
+            part,
+            threads=self.threads if engine.model is None else 1,
         )
         if not np.isfinite(probability).all():
             raise ClassifierError("the classifier gave probabilities that are not finite; the "
                                   "block has values far beyond those it was trained on")  # fmt: skip
-        best = probability.argmax(axis=1)
         top = np.sort(probability, axis=1)[:, -2:]  # (pixel, second and first)
-        value[part] = best + 1
-        confidence[part] = np.rint(top[:, 1] * 100)
-        margin[part] = np.rint((top[:, 1] - top[:, 0]) * 100)
-        if "likely_classes" in extra:
-            extra["likely_classes"][part] = classifier.likely_classes(probability).sum(axis=1)
-        if "applicable" in extra:
-            reflectance = reflectance_of(pixels, chosen, part)
-            extra["applicable"][part] = classifier.is_applicable(
-                reflectance, classifier.required_bands, threads=threads
+        self.layers["class_value"][part] = probability.argmax(axis=1) + 1
+        self.layers["confidence"][part] = np.rint(top[:, 1] * 100)
+        self.layers["margin"][part] = np.rint((top[:, 1] - top[:, 0]) * 100)
+        if "likely_classes" in self.layers:
+            likely = self.classifier.likely_classes(probability)
+            self.layers["likely_classes"][part] = likely.sum(axis=1)
+        if "applicable" in self.layers:
+            reflectance = reflectance_of(self.pixels, self.chosen, part)
+            self.layers["applicable"][part] = self.classifier.is_applicable(
+                reflectance, self.classifier.required_bands, threads=self.threads
             )
-
-    is_classified = observed >= min_months
-    if wanted is not None:
-        is_classified &= wanted.ravel()
-    parts = _parts(np.flatnonzero(is_classified), chosen_engine.part)
-    if threads > 1 and chosen_engine.model is not None:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(classify, parts))
-    else:
-        for part in parts:
-            classify(part)
-
-    shape = (rows, columns)
-    return Prediction(
-        class_value=value.reshape(shape),
-        confidence=confidence.reshape(shape),
-        margin=margin.reshape(shape),
-        # cut before it is narrowed: 256 periods would wrap round to 0, and 255 is a map's nodata
-        months_observed=np.minimum(observed, MOST_PERIODS).astype(np.uint8).reshape(shape),
-        **{name: layer.reshape(shape) for name, layer in extra.items()},
-    )
 
 
 def _parts(wanted: Int64[np.ndarray, "n"], size: int) -> Iterator[Int64[np.ndarray, "part"]]:

@@ -1,5 +1,7 @@
 """A finished map's job in, what computed it and how far from exact out, for its report."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,12 +48,25 @@ def engine_details(job: MapJob) -> dict[str, Any]:
     }
 
 
+def tiles_by_engine(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how many of a map's tiles each engine made, and each arithmetic, from their records.
+
+    Tiles outside the clip were computed by none and are not counted.
+    """
+    pairs = [(record["engine"], record.get("arithmetic", "not recorded")) for record in records]
+    made = [pair for pair in pairs if pair[0] != "none"]
+    return {
+        name: dict(sorted(Counter(pair[place] for pair in made).items()))
+        for place, name in enumerate(("tiles", "arithmetic"))
+    }
+
+
 def own_pixels(job: MapJob) -> Float32[np.ndarray, "pixel time band"] | None:
     """Return reflectance of some classified pixels, from tiles all over the map; None without any.
 
     Physical units, NaN where not clear.
     """
-    records = Ledger(store=job.path, inputs=job.inputs).records()
+    records = Ledger(store=job.path, inputs=None).records()
     regions = [
         region
         for region in job.spec.regions()

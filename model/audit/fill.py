@@ -56,46 +56,48 @@ def find_fill(audited: Audited) -> list[Finding]:
 
 def _of_modis(audited: Audited) -> list[Finding]:
     """Find -0.3 among vegetation indices: likely fill, but no certain one, so a warning."""
-    found = []
-    for at, band in enumerate(audited.bands):
-        is_it = is_modis_fill(audited.known[..., at], band)
-        if not is_it.any():
-            continue
-        has_it = np.asarray(is_it.any(axis=1))
-        found.append(
-            Finding(
-                code="fill-value",
-                severity="warning",
-                what=f"{int(is_it.sum()):,} values of {band} in {int(has_it.sum()):,} samples are "
-                "-0.3, the scaled fill value of MODIS, and no other is below -0.2",
-                count=int(has_it.sum()),
-                rows=rows_of(has_it),
-                advice="Set them to NaN before samples are made (import-table: --nodata -0.3)",
-            )
+    return [
+        _warning(
+            is_it,
+            band,
+            code="fill-value",
+            what="-0.3, the scaled fill value of MODIS, and no other is below -0.2",
+            advice="Set them to NaN before samples are made (import-table: --nodata -0.3)",
         )
-    return found
+        for at, band in enumerate(audited.bands)
+        if (is_it := is_modis_fill(audited.known[..., at], band)).any()
+    ]
 
 
 def _mixed(audited: Audited) -> list[Finding]:
     """Find indices that cannot be in columns that hold fill: resampling mixed it in."""
-    found = []
-    for at, band in enumerate(audited.bands):
-        is_it = is_mixed(audited.known[..., at], band)
-        if not is_it.any() or not audited.is_fill[..., at].any():
-            continue
-        has_it = np.asarray(is_it.any(axis=1))
-        found.append(
-            Finding(
-                code="fill-mixed",
-                severity="warning",
-                what=f"{int(is_it.sum()):,} values of {band} in {int(has_it.sum()):,} samples are "
-                "beyond 1, beside fill values",
-                count=int(has_it.sum()),
-                rows=rows_of(has_it),
-                advice="Fill values were mixed into them, as resampling does: set them to NaN, too",
-            )
+    return [
+        _warning(
+            is_it,
+            band,
+            code="fill-mixed",
+            what="beyond 1, beside fill values",
+            advice="Fill values were mixed into them, as resampling does: set them to NaN, too",
         )
-    return found
+        for at, band in enumerate(audited.bands)
+        if audited.is_fill[..., at].any()
+        and (is_it := is_mixed(audited.known[..., at], band)).any()
+    ]
+
+
+def _warning(
+    is_it: Bool[np.ndarray, "sample time"], band: str, *, code: str, what: str, advice: str
+) -> Finding:
+    """Return the finding that values of a band are what they should not be."""
+    has_it = np.asarray(is_it.any(axis=1))
+    return Finding(
+        code=code,
+        severity="warning",
+        what=f"{int(is_it.sum()):,} values of {band} in {int(has_it.sum()):,} samples are {what}",
+        count=int(has_it.sum()),
+        rows=rows_of(has_it),
+        advice=advice,
+    )
 
 
 def _has_zero_run(values: Float32[np.ndarray, "sample time band"]) -> Bool[np.ndarray, "sample"]:

@@ -18,7 +18,8 @@ _LARGEST_REAL = 3.0
 
 _BEYOND_ALL = 10.0
 """How many times as large as nearly all other values a band's fill value is that one occurrence
-shows: a few may be fill that resampling mixed in, and what other sensors measure (decibels, indices as counts) may well be -9.999 or -999."""
+shows: a few may be fill that resampling mixed in, and what other sensors measure (decibels, indices
+as counts) may well be -9.999 or -999."""
 
 _STEP = 1e-4
 """Reflectance of one count; in other bands steps are as large as the fill value's scale."""
@@ -26,7 +27,11 @@ _STEP = 1e-4
 _PEAK = 5.0
 """How many times as frequent as its neighbours a value must be that could be real."""
 
-_MODIS_FILL, _MODIS_LEAST, _FEWEST_OTHERS = -0.3, -0.2, 50
+MODIS_FILL, MODIS_LEAST = -0.3, -0.2
+"""What the fill value of MODIS' vegetation indices becomes when it is scaled, and their least real
+value; `cube.series` has the same, for neither package may import the other."""
+
+_FEWEST_OTHERS = 50
 
 DIFFERENCES = ("NDVI", "NDWI", "MNDWI", "NDMI", "LSWI", "NBR", "NBR2", "NDRE", "GNDVI")
 """Normalised differences, which are never beyond 1."""
@@ -105,13 +110,13 @@ def is_modis_fill(
     Their valid range ends at -0.2 (MOD13): a column with other values below that is not theirs, and
     one of few different values may have been rounded to -0.3.
     """
-    is_it = _equals(values, _MODIS_FILL)
+    is_it = _equals(values, MODIS_FILL)
     others = values[np.isfinite(values) & ~is_it]
     is_theirs = (
         band in ("NDVI", "EVI")
         and is_it.sum() >= _FEWEST
         and np.unique(others).size >= _FEWEST_OTHERS
-        and others.min() >= _MODIS_LEAST
+        and others.min() >= MODIS_LEAST
     )
     return is_it if is_theirs else np.zeros_like(is_it)
 

@@ -30,7 +30,8 @@ _FLOOR = 1e-4
 
 _MANY_FEATURES = 3
 
-_BATCH = 4096
+_BATCH = 512
+"""Sequences that are compared at once: their distances to all prototypes take 4 MB."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,8 +131,9 @@ class Space:
             clear = np.isfinite(part).any(axis=2)
             rest = _deviations(part, self.season, self.deviation)
             axes = (_coefficients(rest, clear) - self.centre) @ self.whitening  # (sample, axis)
-            nearest = (squares - 2 * axes @ self.prototypes.T).min(axis=1)
-            square = np.maximum(nearest + (axes**2).sum(axis=1), 0)
+            squared = -2 * axes @ self.prototypes.T  # (sample, prototype)
+            squared += squares
+            square = np.maximum(squared.min(axis=1) + (axes**2).sum(axis=1), 0)
             index = np.sqrt(square) / np.float32(self.mean_distance)
             found[start : start + _BATCH] = np.where(clear.any(axis=1), index, np.float32(np.inf))
         return found

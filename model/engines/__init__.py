@@ -7,14 +7,8 @@ operations on vectors; `preparing`, `layer` and `reading` are compiled. Other mo
 PyTorch or to their own arrays. Where there is a CUDA device, `device` computes any network on it.
 """
 
-from model.engines.chosen import (
-    ENGINES,
-    TOLERANCE,
-    Difference,
-    Engine,
-    choose_engine,
-    measure_difference,
-)
+from model.engines.chosen import ENGINES, TOLERANCE, Engine, choose_engine
+from model.engines.difference import Difference, measure_difference
 
 __all__ = [
     "ENGINES",

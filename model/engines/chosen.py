@@ -15,21 +15,21 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Int64
 from numba.core.errors import NumbaError
 
 from model.certainty.calibrate import Calibration
 from model.classifier import SpeciesClassifier
 from model.engines.arithmetic import exact_arithmetics, fast_arithmetic, instructions
-from model.engines.compiled import BLOCK, CompiledModel
+from model.engines.compiled import CompiledModel
 from model.engines.device import DeviceModel
 from model.engines.device_access import DeviceError, find_device, give_up
-from model.engines.oracle import true_probability
 from model.engines.packed import UnknownNetworkError
 from model.engines.pixels import reflectance_of
 from model.engines.program import UnknownFeatureError
+from model.engines.room import BLOCK
 from model.engines.selftest import CLASSES_EQUAL, Trial
-from model.errors import ClassifierError, ConfigError
+from model.errors import ConfigError
 from model.fitted import Fitted
 
 ENGINES = ("auto", "exact", "fast", "torch", "cuda", "cuda-fast")
@@ -61,7 +61,8 @@ class Engine:
     difference: float | None
     """Largest difference of a probability from double precision in the self-test; None untested."""
     arithmetic: str
-    """What it computes with, in words."""
+    """What it computes with, in words: two that differ may differ in a result, within what
+    `TOLERANCE` allows both. Of `exact` they were up to 1e-6 of a probability apart."""
 
     @property
     def part(self) -> int:
@@ -236,7 +237,7 @@ def _tested(
         wish = "asked for" if asked == name else f"asked for {asked}"
         return Engine(
             name=name,
-            reason=f"{wish}; {words}; self-test differs by {difference:.1e}",
+            reason=f"{wish}; {words}{_at_a_time(model)}; self-test differs by {difference:.1e}",
             model=model,
             difference=difference,
             arithmetic=words,
@@ -255,6 +256,10 @@ def _tested(
     return None
 
 
+def _at_a_time(model: CompiledModel | DeviceModel) -> str:
+    return f", {model.batch:,} pixels at a time" if isinstance(model, DeviceModel) else ""
+
+
 def _torch(reason: str) -> Engine:
     return Engine(
         name="torch",
@@ -263,60 +268,3 @@ def _torch(reason: str) -> Engine:
         difference=None,
         arithmetic="float32 by PyTorch on a processor",
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """How far an engine is from another one on some pixels."""
-
-    pixels: int
-    """How many were compared."""
-    classes_equal: float
-    """Share of them that get the same class; not a number without pixels."""
-    largest: float
-    """Largest difference of a probability; 0 without pixels."""
-
-
-def measure_difference(
-    classifier: SpeciesClassifier,
-    reflectance: Float32[np.ndarray, "pixel time band"],
-    bands: tuple[str, ...],
-    *,
-    engine: str,
-    against: str = "float64",
-) -> Difference:
-    """Compare `engine` with another, or with double precision, on given pixels.
-
-    Physical units in, NaN where not clear; `bands` names the last axis. Pixels without a clear
-    step are left out. Raises `ConfigError` for an unknown engine, `ClassifierError` for another
-    number of steps than the classifier's.
-    """
-    if reflectance.shape[1] != len(classifier.periods):
-        raise ClassifierError(
-            f"the classifier reads {len(classifier.periods)} periods, the pixels have "
-            f"{reflectance.shape[1]}"
-        )
-    needed = [bands.index(band) for band in classifier.required_bands]
-    values = reflectance[..., needed]
-    values = values[np.isfinite(values).all(axis=2).any(axis=1)]
-    if not len(values):
-        return Difference(pixels=0, classes_equal=float("nan"), largest=0.0)
-    first, second = (_probability(classifier, values, name) for name in (engine, against))
-    return Difference(
-        pixels=len(values),
-        classes_equal=float((first.argmax(axis=1) == second.argmax(axis=1)).mean()),
-        largest=float(np.abs(first - second).max()),
-    )
-
-
-def _probability(
-    classifier: SpeciesClassifier, values: Float32[np.ndarray, "pixel time band"], name: str
-) -> Float64[np.ndarray, "pixel class"]:
-    if name == "float64" and isinstance(classifier.fitted, Fitted):
-        true = true_probability(classifier.fitted, values, classifier.required_bands)
-        calibration = classifier.calibration
-        return true if calibration is None else calibration.apply(true).astype(np.float64)
-    engine = choose_engine(classifier, "torch" if name == "float64" else name)
-    pixels = np.ascontiguousarray(values.transpose(1, 2, 0))  # (time, band, pixel)
-    places = np.arange(pixels.shape[1]), np.arange(pixels.shape[2])
-    return engine.probability(classifier, pixels, *places).astype(np.float64)

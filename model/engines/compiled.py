@@ -5,12 +5,11 @@ kept of the steps between. A pixel's scores depend on nothing but its own values
 """
 
 import threading
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from model.engines.aligned import aligned_copy, aligned_zeros
 from model.engines.arithmetic import Arithmetic
 from model.engines.bfloat import input_products
 from model.engines.layer import run_layer
@@ -18,16 +17,12 @@ from model.engines.packed import PackedNetwork, UnknownNetworkError, pack_networ
 from model.engines.pixels import check_pixels, nodata_of, scale_of
 from model.engines.preparing import gather, locate, prepare
 from model.engines.program import feature_program
-from model.engines.reading import ATTENTION, ATTENTION_MAX, LAST, attend, normalise, pool, score
-from model.engines.tile_layer import DEPTH, SUMS_BYTES, run_tile_layer, split_inputs
-from model.engines.tiles import TILES, tile_settings
+from model.engines.reading import ATTENTION, ATTENTION_MAX, attend, normalise, pool, score
+from model.engines.room import BLOCK, Room, whole
+from model.engines.tile_layer import run_tile_layer, split_inputs
 from model.errors import ClassifierError
 from model.fitted import Fitted
-from model.networks.kernel import COLUMNS, ROWS
-
-BLOCK = 192
-"""Pixels in a block: their states of a step and a strip of weights fit a core's second cache. A
-multiple of the rows that every kernel has."""
+from model.networks.kernel import ROWS
 
 
 class CompiledModel:
@@ -112,7 +107,7 @@ class CompiledModel:
 
     def bytes(self) -> tuple[int, int]:
         """Return the memory of the weights, and of each thread that computes."""
-        return _size(self.networks), _size(_Room.of(self))
+        return _size(self.networks), _size(Room.of(self))
 
     def _check(
         self, pixels: np.ndarray, chosen: Int64[np.ndarray, "band"], wanted: Int64[np.ndarray, "n"]
@@ -140,12 +135,12 @@ class CompiledModel:
     def _read(
         self,
         network: PackedNetwork,
-        room: "_Room",
+        room: Room,
         scores: Float32[np.ndarray, "count class"],
     ) -> None:
         """Run one network over the block's inputs."""
         count = len(scores)
-        rows = _up(count, self.arithmetic.rows)
+        rows = whole(count, self.arithmetic.rows)
         if network.points is not None:
             points, strip = network.points, 4 * network.layers[0][0].table.shape[2]
             locate(
@@ -175,10 +170,10 @@ class CompiledModel:
         if network.norm is not None:
             least = np.float32(network.norm_least)
             normalise(room.vectors, network.is_unit, network.norm, least, count)
-        score(room.vectors, network.head, network.head_bias, _up(count, ROWS), room.panel, room.scores)  # fmt: skip
+        score(room.vectors, network.head, network.head_bias, whole(count, ROWS), room.panel, room.scores)  # fmt: skip
         scores[:] = room.scores[:count]
 
-    def _feeding(self, room: "_Room") -> tuple[object, ...]:
+    def _feeding(self, room: Room) -> tuple[object, ...]:
         """Return the block's inputs as the layer's kernel takes them."""
         channels = room.inputs.shape[1] - (not self.has_mask)
         if not self.arithmetic.tiles:
@@ -186,107 +181,16 @@ class CompiledModel:
         split_inputs(room.inputs, channels, self.taken, room.turned)
         return (room.turned,)
 
-    def _nothing(self, room: "_Room") -> tuple[object, ...]:
+    def _nothing(self, room: Room) -> tuple[object, ...]:
         """Return no inputs, as the layer's kernel takes them."""
         return (room.turned[..., :0],) if self.arithmetic.tiles else (room.inputs, 0)
 
-    def _room(self) -> "_Room":
+    def _room(self) -> Room:
         """Return this thread's memory: pages that are new to the process cost more than they do."""
-        room: _Room | None = getattr(self._local, "room", None)
+        room: Room | None = getattr(self._local, "room", None)
         if room is None:
-            room = self._local.room = _Room.of(self)
+            room = self._local.room = Room.of(self)
         return room
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Room:
-    """Memory for a block, reused for all blocks of a thread."""
-
-    values: np.ndarray
-    """(time, band, pixel) float32."""
-    registers: np.ndarray
-    """(register, pixel) float64, the constants in their places."""
-    inputs: np.ndarray
-    """(time, feature and mask, pixel) float32."""
-    turned: np.ndarray
-    """(time, pixel, value) bfloat16: the inputs as tiles take them; else of no value."""
-    tiles: tuple[np.ndarray, ...]
-    """What tiles need beside: those of the emulation, room for sums, settings; else nothing."""
-    located: tuple[np.ndarray, np.ndarray, np.ndarray]
-    """Places (int32) in the tables and shares of two entries, (time, feature, pixel)."""
-    nowhere: tuple[np.ndarray, np.ndarray, np.ndarray]
-    """The same of no feature."""
-    cell: np.ndarray
-    """(pixel, unit) float32."""
-    states: tuple[np.ndarray, np.ndarray]
-    """(time + 2, pixel, unit of all directions), of layers in turns."""
-    no_states: np.ndarray
-    """The same of no unit."""
-    plain: np.ndarray
-    """(time, pixel, unit) float32: states that are pooled, where they are not those above."""
-    no_plain: np.ndarray
-    """The same of no step."""
-    shares: np.ndarray
-    """(pixel, time) float32."""
-    vectors: np.ndarray
-    """(pixel, value) float32."""
-    panel: np.ndarray
-    """(pixel, column of a panel) float32."""
-    scores: np.ndarray
-    """(pixel, class) float32."""
-
-    @classmethod
-    def of(cls, model: CompiledModel) -> "_Room":
-        """Return memory for blocks of `model`."""
-        program, network = model.program, model.networks[0]
-        features, steps = len(program.outputs), model.steps
-        arithmetic = model.arithmetic
-        units = network.width * len(network.layers[0])
-        stored = units * (1 + arithmetic.split)
-        kind = np.uint16 if arithmetic.pairs else np.float32
-        kept = {True: 1, False: steps if arithmetic.pairs else 0}[network.pooling == LAST]
-        registers = aligned_zeros(program.registers, BLOCK, dtype=np.float64)
-        constants = registers[len(program.bands) : len(program.bands) + len(program.constants)]
-        constants[:] = program.constants[:, None]
-
-        turned = 0
-        if arithmetic.tiles and network.points is None:
-            turned = _up(len(model.taken) * (features + model.has_mask), DEPTH)
-
-        def located(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            shape = (steps, count, BLOCK)
-            places = aligned_zeros(*shape, dtype=np.int32)
-            return places, aligned_zeros(*shape), aligned_zeros(*shape)
-
-        return cls(
-            values=aligned_zeros(steps, len(program.bands), BLOCK),
-            registers=registers,
-            inputs=aligned_zeros(steps, features + 1, BLOCK),
-            turned=aligned_zeros(steps, BLOCK, turned, dtype=np.uint16),
-            tiles=(
-                aligned_zeros(TILES, 16, 16, dtype=np.uint32),
-                aligned_zeros(2 * SUMS_BYTES, dtype=np.uint8),
-                aligned_copy(tile_settings()),
-            )
-            if arithmetic.tiles
-            else (),
-            located=located(features if network.points is not None else 0),
-            nowhere=located(0),
-            cell=aligned_zeros(BLOCK, network.width),
-            states=(
-                aligned_zeros(steps + 2, BLOCK, stored, dtype=kind),
-                aligned_zeros(
-                    steps + 2, BLOCK, stored if len(network.layers) > 1 else 0, dtype=kind
-                ),
-            ),
-            no_states=aligned_zeros(steps + 2, BLOCK, 0, dtype=kind),
-            plain=aligned_zeros(kept, BLOCK, units),
-            no_plain=aligned_zeros(0, BLOCK, units),
-            shares=aligned_zeros(BLOCK, steps),
-            vectors=aligned_zeros(BLOCK, units * (1 + (network.pooling == ATTENTION_MAX))),
-            panel=aligned_zeros(BLOCK, COLUMNS),
-            scores=aligned_zeros(BLOCK, model.classes),
-        )
 
 
 def _mean_probability(
@@ -299,11 +203,6 @@ def _mean_probability(
     scores /= scores.sum(axis=2, keepdims=True)
     mean: np.ndarray = scores[0] if len(scores) == 1 else scores.mean(axis=0)
     return mean
-
-
-def _up(count: int, of: int) -> int:
-    """Return the next multiple."""
-    return -(-count // of) * of
 
 
 def _size(held: object) -> int:

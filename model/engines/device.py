@@ -82,10 +82,9 @@ class DeviceModel:
 
     @property
     def words(self) -> str:
-        """Say what computes, and how, for reports and logs."""
+        """Say what computes, for reports, records and logs."""
         name = torch.cuda.get_device_name(self.device) if is_cuda(self.device) else "a processor"
-        precision = str(self.precision).removeprefix("torch.")
-        return f"{precision} on {name}, {self.batch:,} pixels at a time"
+        return f"{str(self.precision).removeprefix('torch.')} on {name}"
 
     def probability(
         self,

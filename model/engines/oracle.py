@@ -9,7 +9,8 @@ from jaxtyping import Float32, Float64
 from model.fitted import Fitted
 from model.threads import torch_threads
 
-_BATCH = 256
+_BATCH = 32
+"""Sequences at once: what a wide LSTM holds of a hundred is more than all its weights."""
 
 
 def true_probability(

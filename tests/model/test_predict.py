@@ -124,7 +124,14 @@ def test_result_is_the_same_for_any_tile(
         for x in range(0, 31, tile[1]):
             part = np.s_[y : y + tile[0], x : x + tile[1]]
             piece = predict_block(classifier, block[:, :, *part], bands)
-            same(piece, Prediction(**{name: getattr(whole, name)[part] for name in FIELDS}))
+            same(
+                piece,
+                Prediction(
+                    **{name: getattr(whole, name)[part] for name in FIELDS},
+                    engine=whole.engine,
+                    arithmetic=whole.arithmetic,
+                ),
+            )
 
 
 def test_float_and_stored_units_agree_and_order_of_bands_does_not_matter(

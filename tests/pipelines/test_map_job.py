@@ -1,30 +1,34 @@
 """What travels with a map's tasks, what is noted with a map, and what a failure takes back."""
 
 import pickle
-import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import shapely
 from odc.geo.geom import Geometry
-from repeated_cube import LEFT, PIXEL, TOP, tile_samples, write_classifier, write_cube
+from repeated_cube import LEFT, PIXEL, TOP, empty_map, tile_samples, write_classifier, write_cube
 
-from cube.errors import InputError
+from cube.errors import InputError, WorkFailedError
 from cube.ledger import Ledger
-from cube.mapstore import create_map, map_engine, note_engine
+from cube.mapstore import map_engine, note_engine
+from cube.spec import Region
 from cube.store import read_region
 from model.config import TrainConfig
 from pipelines import map_species as species
+from pipelines import map_tile as tiles
+from pipelines.engine_choice import Machine
+from pipelines.lazy_map import Classified, classify_tile
 from pipelines.map_clip import clip_bytes, keep_clip
-from pipelines.map_engine import NOT_MEASURED, engine_details, own_pixels
-from pipelines.map_species import forget_damaged, map_species, plan_map
-from pipelines.map_tile import MapJob, lazily_written, wanted_pixels
-from pipelines.plan import plan_cube
+from pipelines.map_engine import NOT_MEASURED, engine_details, own_pixels, tiles_by_engine
+from pipelines.map_species import forget_damaged, map_species, tile_inputs
+from pipelines.map_tile import MapJob, lazily_written, map_tile, wanted_pixels
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
 
@@ -49,28 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 def planned(trained: Recipe, tmp_path: Path) -> Callable[..., MapJob]:
     """Return a function that plans a map of the cube; its map is empty and made."""
 
-    def plan(**options: Any) -> MapJob:
-        out = trained.outputs.folder
-        job = plan_map(
-            out / "cube.zarr",
-            out / "classifier",
-            tmp_path / "map.zarr",
-            title="test",
-            cube_inputs=plan_cube(trained).inputs,
-            **options,
-        )
-        shutil.rmtree(job.path, ignore_errors=True)
-        create_map(
-            job.path,
-            geobox=job.spec.geobox,
-            classes=job.classes,
-            tile=job.spec.tile,
-            chunk=job.spec.chunk,
-        )
-        Ledger(store=job.path, inputs=job.inputs).prepare()
-        return job
-
-    return plan
+    return partial(empty_map, trained, tmp_path / "map.zarr")
 
 
 def _circle(radius: float, *, row: float, column: float, vertices: int = 64) -> Geometry:
@@ -108,6 +91,7 @@ def test_a_clip_is_a_file_that_is_what_was_written(
     )
     other = keep_clip(b"another", tmp_path / "other.zarr")
     assert job.clip.exists()
+    assert isinstance(other, Path)
     other.write_bytes(b"something else")
     with pytest.raises(InputError, match=r"other\.zarr-clip-.* is not what was written; run again"):
         clip_bytes(other)
@@ -146,24 +130,77 @@ def test_the_tiles_of_each_engine_are_noted_with_the_map(
 ) -> None:
     job = planned(engine="exact")
 
-    def as_workers(_: Any, tasks: dict[str, Any], **__: Any) -> None:
-        for task in tasks.values():
-            task.compute(scheduler="sync")
+    def as_workers(_: Any, tiles: Iterable[Region], __: Any, **___: Any) -> None:
+        for tile in tiles:
+            map_tile(job=job, block_id=(tile.row, tile.column))
 
     monkeypatch.setattr(species, "run_tasks", as_workers)
-    made = map_species(job, None, reporter)  # type: ignore[arg-type]
+    made = map_species(job, Mock(), reporter)
     assert made["engine"]["tiles"] == {"exact": 4}
+    (words,) = made["engine"]["arithmetic"]
+    assert words in job.engine_reason
     assert map_engine(job.path) == made["engine"]
-    ledger = Ledger(store=job.path, inputs=job.inputs)
+    ledger = Ledger(store=job.path, inputs=tile_inputs(job))
     region = job.spec.regions()[0]
-    ledger.record(region, {**ledger.record_of(region), "engine": "torch"})
-    made = map_species(job, None, reporter)  # type: ignore[arg-type]
+    ledger.record(region, {**ledger.record_of(region), "engine": "torch", "arithmetic": "other"})
+    made = map_species(job, Mock(), reporter)
     assert map_engine(job.path)["tiles"] == dict(Counter(exact=3, torch=1))
+    assert map_engine(job.path)["arithmetic"] == {words: 3, "other": 1}
     assert map_engine(job.path) == made["engine"]
-    note_engine(job.path, {"name": "exact", "reason": "as before tiles were counted"})
-    map_species(job, None, reporter)  # type: ignore[arg-type]
+    known = {"name": "exact", "reason": "as before tiles were counted", "inputs": job.inputs}
+    note_engine(job.path, known)
+    map_species(job, Mock(), reporter)
     assert map_engine(job.path)["reason"] == "as before tiles were counted"
     assert map_engine(job.path)["tiles"] == {"exact": 3, "torch": 1}
+
+
+def test_tiles_outside_the_clip_are_by_no_engine(planned: Callable[..., MapJob]) -> None:
+    job = planned(clip=_circle(20, row=10, column=10), engine="exact")
+    lazily_written(job).compute(scheduler="sync")
+    records = Ledger(store=job.path, inputs=None).records()
+    assert [record["engine"] for record in records.values()] == ["exact", "none", "none", "none"]
+    assert tiles_by_engine(records.values())["tiles"] == {"exact": 1}
+
+
+def test_fast_is_not_mixed_with_another_arithmetic(planned: Callable[..., MapJob]) -> None:
+    """What `fast` computes with belongs to what a map is made from; what `exact` does is noted."""
+    job = planned(engine="fast")
+    other = planned(engine="fast", machines=[Machine(has_device=False, fast="three lanes")])
+    assert (other.engine, other.arithmetic) == ("fast", "three lanes")
+    regions = other.spec.regions()
+    assert tile_inputs(job).keys() == tile_inputs(other).keys() == {r.id for r in regions}
+    assert not set(tile_inputs(job).values()) & set(tile_inputs(other).values())
+    message = "engine fast computes with .* on this worker, the map's other tiles with three lanes"
+    with pytest.raises(WorkFailedError, match=message):
+        map_tile(job=other, block_id=(0, 0))
+    assert not Ledger(store=other.path, inputs=None).records()
+    here, there = (
+        planned(engine="exact", machines=machines)
+        for machines in ([], [Machine(has_device=False, fast="three lanes")])
+    )
+    assert here.inputs == there.inputs
+
+
+def test_a_tile_in_strips_is_by_one_engine(
+    planned: Callable[..., MapJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = planned(engine="exact")
+    asked = []
+
+    def classified(block: np.ndarray, **words: Any) -> Classified:
+        found = classify_tile(block, **words)
+        asked.append(block.shape[2])
+        return replace(found, engine="cuda", arithmetic="lost") if len(asked) == 1 else found
+
+    monkeypatch.setattr(tiles, "classify_tile", classified)
+    map_tile(job=job, block_id=(0, 0), in_strips=True)
+    assert asked == [tiles.STRIP_ROWS] * 4
+    (record,) = Ledger(store=job.path, inputs=None).records().values()
+    assert record["engine"] == "exact"
+    monkeypatch.undo()
+    map_tile(job=job, block_id=(0, 0))
+    (again,) = Ledger(store=job.path, inputs=None).records().values()
+    assert again["digest"] == record["digest"]
 
 
 @pytest.mark.parametrize(
@@ -185,9 +222,9 @@ def test_only_damage_takes_records_back(
 ) -> None:
     job = planned()
     lazily_written(job).compute(scheduler="sync")
-    cube = Ledger(store=job.cube, inputs=job.cube_inputs)
     region = job.spec.regions()[0]
-    record = cube.record_of(region)
+    record = Ledger(store=job.cube, inputs=None).record_of(region)
+    cube = Ledger(store=job.cube, inputs=record["inputs"])
 
     def fail(*_: Any) -> None:
         raise error
@@ -200,8 +237,8 @@ def test_only_damage_takes_records_back(
     finally:
         cube.record(region, record)
     if is_damage:
-        assert forget_damaged(job.path, job.inputs, [region]) == [region.id]
+        assert forget_damaged(job.path, [region]) == [region.id]
     else:
         with pytest.raises(type(error)):
-            forget_damaged(job.path, job.inputs, [region])
-    assert len(Ledger(store=job.path, inputs=job.inputs).records()) == 4 - is_damage
+            forget_damaged(job.path, [region])
+    assert len(Ledger(store=job.path, inputs=None).records()) == 4 - is_damage

@@ -10,6 +10,7 @@ from model.config import TrainConfig
 from model.fitted import Fitted
 from model.formulas import BANDS
 from model.networks import build_network
+from model.networks.encoding import PiecewiseEncoding
 from model.preparation import Preparation
 
 
@@ -58,6 +59,7 @@ def make_model() -> Callable[..., Fitted]:
                 parameter.mul_(1.5)
             network.head.weight.mul_(sharpness)
             if config.input_pieces:
+                assert isinstance(network.encoding, PiecewiseEncoding)
                 network.encoding.learn(torch.from_numpy(scaled))
             networks.append(network)
         return Fitted(networks=tuple(networks), preparation=preparation, config=config, epoch=1)

@@ -98,13 +98,13 @@ def test_a_broken_kernel_is_not_used(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from model.engines import compiled
+    from model.engines import compiled, layer
 
     def broken(*arguments: object) -> None:
         right(*arguments)
         arguments[-3][...] *= 1.01  # type: ignore[index]
 
-    right = compiled.run_layer
+    right = layer.run_layer
     monkeypatch.setattr(compiled, "run_layer", broken)
     with caplog.at_level(logging.WARNING, "model.engines"):
         engine = choose_engine(classifier)
@@ -121,7 +121,7 @@ def test_a_broken_kernel_is_not_used(
 def test_broken_tiles_are_not_used(
     classifier: SpeciesClassifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from model.engines import compiled
+    from model.engines import compiled, tile_layer
 
     def broken(*arguments: object) -> None:
         right(*arguments)
@@ -131,7 +131,7 @@ def test_broken_tiles_are_not_used(
     monkeypatch.setattr(chosen, "exact_arithmetics", lambda: (EmulatedSplitTiles(), vectors))
     tiles = choose_engine(classifier)
     assert (tiles.name, tiles.arithmetic) == ("exact", "emulated split bfloat16 tiles")
-    right = compiled.run_tile_layer
+    right = tile_layer.run_tile_layer
     monkeypatch.setattr(compiled, "run_tile_layer", broken)
     with caplog.at_level(logging.WARNING, "model.engines"):
         engine = choose_engine(classifier, "exact")
@@ -280,7 +280,7 @@ def test_other_processors(
     reflectance = reflectance_of(make_pixels(200))
     exact, fast = choose_engine(classifier, "exact"), choose_engine(classifier, "fast")
     assert (exact.name, fast.name) == ("exact", "fast")
-    assert exact.model is not None
+    assert isinstance(exact.model, CompiledModel)
     assert exact.model.arithmetic.lanes == {"avx512": 16, "avx2": 8, "baseline": 4}[isa]
     assert measure_difference(classifier, reflectance, BANDS, engine="exact").largest < 5e-6
     assert measure_difference(classifier, reflectance, BANDS, engine="fast").largest < 1e-3

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 from torch import nn
 
 from model.engines.arithmetic import Arithmetic, exact_arithmetics, fast_arithmetic
-from model.engines.compiled import BLOCK, CompiledModel
+from model.engines.compiled import CompiledModel
 from model.engines.packed import UnknownNetworkError
 from model.engines.program import UnknownFeatureError
+from model.engines.room import BLOCK
 from model.errors import ClassifierError
 from model.fitted import Fitted
 from model.formulas import BANDS
@@ -23,7 +25,7 @@ Pixels = Callable[..., np.ndarray]
 Convert = Callable[[np.ndarray], np.ndarray]
 
 PLAIN = {"input_pieces": 0, "bidirectional": False, "pooling": "last"}
-KINDS = {
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "reference": ("reference", {"hidden": 32}),
     "reference of one layer": ("reference", {"hidden": 32, "layers": 1}),
     "default": ("default", {"hidden": 32}),
@@ -149,7 +151,9 @@ def test_gates_saturate_without_overflow(
     make_model: Model, make_pixels: Pixels, reflectance_of: Convert, arithmetic: Arithmetic
 ) -> None:
     fitted = make_model("reference", hidden=16)
-    for parameter in fitted.networks[0].lstm.parameters():
+    network = fitted.networks[0]
+    assert isinstance(network, LSTMClassifier)
+    for parameter in network.lstm.parameters():
         parameter.mul_(100)
     pixels = make_pixels(60)
     found, true = run(fitted, arithmetic, pixels), true_probability(fitted, reflectance_of(pixels))
@@ -218,7 +222,7 @@ def test_unknown_networks_are_refused(make_model: Model) -> None:
     with pytest.raises(UnknownNetworkError, match="a Changed is no LSTM"):
         CompiledModel(fitted, exact_arithmetics()[-1], steps=12)
     fitted = make_model("reference", hidden=16)
-    fitted.networks[0].encoding = nn.ReLU()
+    fitted.networks[0].encoding = nn.ReLU()  # type: ignore[assignment]
     with pytest.raises(UnknownNetworkError, match="an encoding that is a ReLU"):
         CompiledModel(fitted, exact_arithmetics()[-1], steps=12)
     fitted = make_model("default", hidden=16)

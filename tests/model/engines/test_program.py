@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
+from computable import computable_indices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.engines.preparing import count_clear, gather, prepare
 from model.engines.program import feature_program
-from model.errors import FeatureError
 from model.features import DEFAULT_FEATURES, FEATURES, REFERENCE_FEATURES, FeatureSet
 from model.formulas import BANDS
-from model.indices import index_names
 
 OWN = (*FEATURES, "band:VH", "log:B04", "log:VH", "shape:B04", "shape:B08", "shape:VH")
 WITH_RADAR = (*BANDS, "VH")
@@ -67,19 +66,9 @@ def test_sets_of_features_are_those_of_numpy(features: FeatureSet) -> None:
     np.testing.assert_array_equal(clear, features.is_clear(spectra(1), WITH_RADAR))
 
 
-def _computable() -> list[str]:
-    names = []
-    for name in index_names():
-        try:
-            names.append(FeatureSet(names=(name,)).names[0])
-        except FeatureError:
-            continue
-    return sorted(set(names) - set(FEATURES))
-
-
 @settings(max_examples=40, deadline=None)
 @given(
-    listed=st.lists(st.sampled_from(_computable()), max_size=5, unique=True),
+    listed=st.lists(st.sampled_from(computable_indices()), max_size=5, unique=True),
     own=st.lists(st.sampled_from(OWN[:-5]), min_size=1, max_size=5, unique=True),
     shape=st.booleans(),
     seed=st.integers(0, 1000),

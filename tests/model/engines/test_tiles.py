@@ -15,7 +15,8 @@ import torch
 
 from model.engines.arithmetic import Arithmetic, EmulatedSplitTiles, EmulatedTiles
 from model.engines.bfloat import pairs_of
-from model.engines.compiled import BLOCK, CompiledModel
+from model.engines.compiled import CompiledModel
+from model.engines.room import BLOCK
 from model.engines.tile_layer import split_inputs
 from model.engines.tiles import (
     TILES,
