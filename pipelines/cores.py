@@ -8,7 +8,7 @@ inside a tile everything runs on its own thread.
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
@@ -19,6 +19,12 @@ import zarr
 from threadpoolctl import threadpool_limits
 
 Result = TypeVar("Result")
+
+GDAL_SHARE = 20
+"""GDAL's cache is one part in so many of the memory, as it is of itself of the machine's."""
+
+GDAL_LEAST = 16 * 2**20
+"""Bytes of GDAL's cache at least; smaller numbers would be taken for megabytes."""
 
 
 def tiles_ahead(cores: int) -> int:
@@ -46,9 +52,17 @@ class Cores:
     def compute(self, function: Callable[..., Result], *words: Any, **named: Any) -> Result:
         """Call `function` on one of the threads that compute, as soon as one is free.
 
-        They stay the same ones from tile to tile, so what an engine keeps for each stays warm.
+        They stay the same ones from tile to tile, so what an engine keeps for each stays warm. Raises
+        `InterruptedError` once they are closed: the worker leaves, and another one does the tile.
         """
-        return self._computing.submit(function, *words, **named).result()
+        try:
+            computing = self._computing.submit(function, *words, **named)
+        except RuntimeError as error:
+            raise InterruptedError("the worker leaves") from error
+        try:
+            return computing.result()
+        except CancelledError as error:
+            raise InterruptedError("the worker leaves") from error
 
     @contextmanager
     def room(self, size: int) -> Iterator[np.ndarray]:
@@ -83,12 +97,14 @@ def own_cores() -> Cores | None:
 
 
 @contextmanager
-def kept_to(count: int) -> Iterator[Cores]:
+def kept_to(count: int, *, memory: int | None = None) -> Iterator[Cores]:
     """Keep this process to `count` cores: Zarr's codecs share as many threads, the others have one.
 
     That is what is process-wide: BLAS, blosc, GDAL, numba's loops, Zarr's pool. Torch and OpenMP
-    count by thread: those that compute are told when they start. Everything is put back at the
-    end, but a pool that Zarr has made keeps its size.
+    count by thread: those that compute are told when they start. GDAL keeps blocks of files in a
+    share of `memory`, bytes that the process may use; of itself it takes one of the whole machine
+    in each process, once and for all when it first reads. Everything is put back at the end, but a
+    pool that Zarr has made keeps its size.
     """
     with ExitStack() as stack:
         cores = Cores(count)
@@ -98,6 +114,9 @@ def kept_to(count: int) -> Iterator[Cores]:
         stack.enter_context(_replaced(numcodecs.blosc, "use_threads", False))
         stack.enter_context(_replaced(numba.config, "NUMBA_NUM_THREADS", 1))
         stack.enter_context(_environment("GDAL_NUM_THREADS", "1"))
+        if memory is not None and "GDAL_CACHEMAX" not in os.environ:
+            cache = max(memory // GDAL_SHARE, GDAL_LEAST) // 2**20
+            stack.enter_context(_environment("GDAL_CACHEMAX", str(cache)))
         stack.enter_context(_replaced_own(cores))
         yield cores
 
@@ -108,7 +127,7 @@ _for_users = ExitStack()
 
 
 @contextmanager
-def kept_to_together(count: int) -> Iterator[None]:
+def kept_to_together(count: int, *, memory: int | None = None) -> Iterator[None]:
     """Keep this process to the `count` cores of who asks first, until the last of them has left.
 
     Inside `kept_to` that one's count holds. One who leaves takes nothing from the others.
@@ -116,7 +135,7 @@ def kept_to_together(count: int) -> Iterator[None]:
     global _users
     with _users_lock:
         if not _users and own_cores() is None:
-            _for_users.enter_context(kept_to(count))
+            _for_users.enter_context(kept_to(count, memory=memory))
         _users += 1
     try:
         yield

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from model.classifier import SpeciesClassifier
 from model.classifier_file import JSON_NAME
 from model.engines import ENGINES
 from model.predict import predict_block
+from pipelines.cluster import carried_files
 
 
 def classify(
@@ -144,7 +146,27 @@ def _physical(layer: xr.DataArray, name: str) -> xr.DataArray:
     return physical
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Classified:
+    """A tile, or some rows of it, as a map stores it, and what computed that."""
+
+    layers: UInt8[np.ndarray, "layer y x"]
+    """Those of `layer_names`."""
+    engine: str
+    """Name of the engine; `none` where there was nothing to compute."""
+    arithmetic: str
+    """What it computed with (`model.engines.Engine.arithmetic`); `none` likewise."""
+
+
 def classify_block(
+    block: np.ndarray,  # (time, band, y, x), int16 stored units or float32 physical
+    **settings: Any,
+) -> UInt8[np.ndarray, "layer y x"]:
+    """Return the layers of `classify_tile`."""
+    return classify_tile(block, **settings).layers
+
+
+def classify_tile(
     block: np.ndarray,  # (time, band, y, x), int16 stored units or float32 physical
     *,
     folder: Path,
@@ -154,7 +176,7 @@ def classify_block(
     engine: str = "auto",
     layers: Sequence[str] = (),
     wanted: Bool[np.ndarray, "y x"] | None = None,
-) -> UInt8[np.ndarray, "layer y x"]:
+) -> Classified:
     """Classify one tile; the layers are `layer_names`, as a map stores them.
 
     Pixels that are not `wanted` (by default all are) are nodata in every layer.
@@ -172,7 +194,7 @@ def classify_block(
     stacked = np.stack([prediction.class_value, *(getattr(prediction, name) for name in names[1:])])
     if wanted is not None:
         stacked[1:, ~wanted] = QUALITY_NODATA
-    return stacked
+    return Classified(layers=stacked, engine=prediction.engine, arithmetic=prediction.arithmetic)
 
 
 _loading = threading.Lock()
@@ -189,21 +211,56 @@ def load_once(folder: Path, stamp: str) -> SpeciesClassifier:
 
 @functools.lru_cache(maxsize=4)
 def _loaded(folder: Path, stamp: str) -> SpeciesClassifier:
+    # a worker has them from the client, and perhaps no disk in common with it
+    if files := carried_files(f"{stamp}/"):
+        if _stamp_of(files) != stamp:
+            raise InputError(f"classifier {str(folder)!r} did not arrive as it was sent; run again")
+        return SpeciesClassifier.load_files(files, named=str(folder))
     loaded = SpeciesClassifier.load(folder)
     if classifier_stamp(folder) != stamp:
         raise InputError(f"classifier {str(folder)!r} was replaced while it was in use; run again")
     return loaded
 
 
+_PIECE = 2**20
+"""Bytes of a file that are hashed at once."""
+
+
 def classifier_stamp(folder: Path) -> str:
     """Return a hash of the classifier's files, so that a changed folder is loaded anew."""
     sha = hashlib.sha256()
+    for file in _files_of(folder):
+        sha.update(file.name.encode())
+        with file.open("rb") as opened:  # weights of a wide network are larger than a tile
+            while piece := opened.read(_PIECE):
+                sha.update(piece)
+    return sha.hexdigest()[:16]
+
+
+def classifier_files(folder: Path, stamp: str) -> dict[str, bytes]:
+    """Return the classifier's files as they go to workers: their content by `stamp/name`.
+
+    Raises `InputError` if it is another classifier by now.
+    """
+    files = {file.name: file.read_bytes() for file in _files_of(folder)}
+    if _stamp_of(files) != stamp:
+        raise InputError(f"classifier {str(folder)!r} was replaced while it was in use; run again")
+    return {f"{stamp}/{name}": content for name, content in files.items()}
+
+
+def _stamp_of(files: Mapping[str, bytes]) -> str:
+    """Return what `classifier_stamp` says of a folder with these files."""
+    sha = hashlib.sha256()
+    for name in sorted(files):
+        sha.update(name.encode() + files[name])
+    return sha.hexdigest()[:16]
+
+
+def _files_of(folder: Path) -> list[Path]:
     # what else lies there, as the report, decides no pixel; another folder may be named by mistake,
     # and loading it says so
-    for file in sorted((*folder.glob(JSON_NAME), *folder.glob("weights-*"))):
-        if file.is_file():
-            sha.update(file.name.encode() + file.read_bytes())
-    return sha.hexdigest()[:16]
+    found = sorted((*folder.glob(JSON_NAME), *folder.glob("weights-*")))
+    return [file for file in found if file.is_file()]
 
 
 def stored_layers(

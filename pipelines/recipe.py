@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from cube.errors import InputError
+from pipelines.recipe_cluster import ClusterSection
 from pipelines.recipe_cube import (
     AreaSection,
     CompositeSection,
@@ -24,7 +25,6 @@ from pipelines.recipe_cube import (
     StacSection,
 )
 from pipelines.recipe_model import (
-    ClusterSection,
     LearningRecipe,
     MapSection,
     ReferenceSection,
@@ -86,6 +86,11 @@ class Recipe(LearningRecipe):
             raise ValueError("area is missing; give [area] bbox or file")
         if self.area is None and self.grid.model_fields_set:
             raise ValueError("grid goes with area; without one the cube takes the stack's own grid")
+        is_exported = self.source.kind == "earthengine" and self.source.export is not None
+        if self.grid.crs == "utm-each" and is_exported:
+            raise ValueError(
+                "grid.crs 'utm-each' does not go with source.export; take 'utm' or 'equal-area'"
+            )
         if self.mask.model is not None and self.source.kind != "stac":
             raise ValueError(
                 "mask.model goes with source.kind = 'stac'; others have their own mask"

@@ -5,9 +5,19 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from model.config import RANGES, Architecture, ClassWeights, Pooling, Schedule
+from model.config import Architecture, ClassWeights, Pooling, Schedule
 from model.features import FeatureSet
-from pipelines.recipe_values import AnyPath, BlockSize, ExistingPath, Flag, Number, Section, Whole
+from model.ranges import RANGES
+from pipelines.recipe_values import (
+    AnyPath,
+    AnyPlace,
+    BlockSize,
+    ExistingPath,
+    Flag,
+    Number,
+    Section,
+    Whole,
+)
 
 
 def _store(path: Path) -> Path:
@@ -271,23 +281,9 @@ class OutputsSection(Section):
 
     folder: AnyPath
     """Folder for the cube, samples, classifier and map; made if missing."""
-
-
-class ClusterSection(Section):
-    """Where the work runs."""
-
-    kind: Literal["threads", "local", "scheduler"] = "threads"
-    """Threads of this process, processes of this machine, or a running scheduler."""
-    workers: Whole | None = Field(default=None, ge=1)
-    """Threads or processes; by default one per core."""
-    address: str | None = None
-    """Address of the scheduler, e.g. "tcp://10.0.0.5:8786"."""
-
-    @model_validator(mode="after")
-    def _has_address(self) -> "ClusterSection":
-        if (self.kind == "scheduler") != (self.address is not None):
-            raise ValueError("address goes with kind = 'scheduler', and only with it")
-        return self
+    stores: AnyPlace | None = None
+    """Where the cube and the map go instead: a folder, or an address of an object store, as
+    "s3://bucket/folder", whose credentials and server the environment names."""
 
 
 class LearningRecipe(Section):

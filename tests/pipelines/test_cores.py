@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numba
@@ -12,9 +14,24 @@ import zarr
 from dask.delayed import delayed
 from threadpoolctl import threadpool_info
 
-from pipelines.cluster import connect, place_under_way, run_tasks
+from pipelines.cluster import TileWork, connect, place_under_way, run_tasks
 from pipelines.cores import Cores, kept_to, kept_to_together, own_cores, tiles_ahead
 from pipelines.recipe import ClusterSection
+
+
+@dataclass(frozen=True)
+class _Tile:
+    id: str
+
+
+def _tiles(*names: str) -> list[_Tile]:
+    return [_Tile(name) for name in names]
+
+
+def _calls(function: Callable[[], Any]) -> TileWork[_Tile]:
+    """Return work that calls a function once a tile."""
+    call = delayed(function, pure=False)
+    return TileWork(step="test", delay=lambda tiles: [call() for _ in tiles])
 
 
 def _settings() -> dict[str, Any]:
@@ -56,8 +73,7 @@ def test_every_library_keeps_to_the_cores_while_tasks_run(kind: str, cores: int)
     before, torch_before = _settings(), torch.get_num_threads()
     found: dict[str, Any] = {}
     with connect(ClusterSection(kind=kind, workers=2)) as client:
-        tasks = {name: delayed(look, pure=False)() for name in ("a", "b", "c")}
-        run_tasks(client, tasks, step="look", on_done=found.__setitem__)
+        run_tasks(client, _tiles("a", "b", "c"), _calls(look), on_done=found.__setitem__)
         assert own_cores() is None
     expected = {
         "cores": cores,
@@ -106,9 +122,9 @@ def test_one_tile_more_is_under_way_than_computes() -> None:
 
     done: list[str] = []
     # serialisable only within this process, which is where threads run
-    tasks = {str(number): delayed(_Held(tile), pure=False)() for number in range(12)}
+    tiles = _tiles(*(str(number) for number in range(12)))
     with connect(ClusterSection(kind="threads", workers=2)) as client:
-        run_tasks(client, tasks, step="tile", on_done=lambda name, _: done.append(name))
+        run_tasks(client, tiles, _calls(_Held(tile)), on_done=lambda name, _: done.append(name))
     assert len(done) == 12
     assert most == {"under way": 2 + tiles_ahead(2), "computing": 2}
 
