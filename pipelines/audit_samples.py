@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float32, Float64, Int64
 
+from cube.place import Place
 from cube.samplestore import open_samples
 from model.audit import SEVERITIES, Audited, Finding, audit
 from model.audit.finding import rows_of
@@ -19,8 +20,8 @@ from model.samples import LARGEST_VALUE, Samples
 from model.split import SPLITS, Folds, Split, make_folds
 from pipelines.audit_text import AuditReport, report_json, report_lines
 from pipelines.draw_samples import places_to_map
+from pipelines.layout import Layout
 from pipelines.learning_samples import samples_of
-from pipelines.plan import Layout
 from pipelines.progress import Reporter
 from pipelines.recipe_model import TrainingSection
 
@@ -50,7 +51,7 @@ class AuditOptions:
     """Features that the network will see; None is all but AOT, WVP, B01 and B09."""
 
     @classmethod
-    def of(cls, training: TrainingSection, cube: Path | None = None) -> "AuditOptions":
+    def of(cls, training: TrainingSection, cube: Place | None = None) -> "AuditOptions":
         """Return what the `[training]` of a recipe says; `cube`, if it exists, will be mapped."""
         features = training.features
         if features is None and training.preset == "reference":

@@ -17,7 +17,7 @@ from model.classifier_weights import weights_name
 from model.fitted import Fitted
 from pipelines.classifier_report import classifier_page
 from pipelines.label_names import LabelNames, write_label_names
-from pipelines.plan import Layout
+from pipelines.layout import Layout
 from pipelines.recipe import LearningRecipe
 
 PAGE, ITEM, ONNX = "report.html", "item.json", "classifier.onnx"
@@ -51,7 +51,7 @@ def write_beside(
 def _facts(
     recipe: LearningRecipe, classifier: SpeciesClassifier, assets: dict[str, str]
 ) -> ModelFacts:
-    stored = open_samples(Layout(folder=recipe.outputs.folder).samples)
+    stored = open_samples(Layout.of(recipe.outputs).samples)
     start, end = _years_of(stored)
     bounds = None
     if {"lon", "lat"} <= set(stored.variables):

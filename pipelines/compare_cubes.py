@@ -19,6 +19,7 @@ from cube.compare import (
     tally_piece,
 )
 from cube.errors import InputError
+from cube.place import Place, RemoteFolder
 from cube.store import read_spec
 from pipelines import stop
 from pipelines.progress import Reporter
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 class Comparison:
     """Two cubes, what they share, and all that was counted there."""
 
-    first: Path
+    first: Place
     """The first cube's store."""
-    second: Path
+    second: Place
     """The second cube's store."""
     shared: Overlap
     """What both have."""
@@ -63,8 +64,8 @@ class Comparison:
 
 
 def compare_cubes(
-    first: Path,
-    second: Path,
+    first: Place,
+    second: Place,
     reporter: Reporter,
     *,
     classifier: Path | None = None,
@@ -121,16 +122,19 @@ def compare_cubes(
     return Comparison(first=first, second=second, shared=shared, tally=tally, labels=labels)
 
 
-def cube_at(given: Path) -> Path:
+def cube_at(given: Place) -> Place:
     """Return the cube that is meant by a store, an output folder or a recipe."""
-    from pipelines.plan import Layout
+    from pipelines.layout import Layout
     from pipelines.recipe import read_recipe
 
+    if isinstance(given, RemoteFolder):
+        inside = given / "cube.zarr"
+        return inside if inside.exists() else given
     try:
         if given.is_file():
-            return Layout(folder=read_recipe(given).outputs.folder).cube
-        inside = Layout(folder=given).cube
-        return inside if inside.exists() else given
+            return Layout.of(read_recipe(given).outputs).cube
+        local = Layout(folder=given).cube
+        return local if local.exists() else given
     except OSError:  # a name longer than the file system allows: reading the cube tells
         return given
 

@@ -8,6 +8,7 @@ from jaxtyping import Int64, UInt8
 
 from cube.compare import Overlap, Piece
 from cube.errors import InputError
+from cube.place import Place
 from cube.spec import CubeSpec, Region
 from cube.store import read_region
 from model.errors import ClassifierError
@@ -82,7 +83,7 @@ class Labelling:
     min_months: int
     """Clear periods that a pixel needs to be classified."""
 
-    def labels(self, first: Path, second: Path, piece: Piece) -> Labels:
+    def labels(self, first: Place, second: Place, piece: Piece) -> Labels:
         """Classify one piece of both cubes, one after the other, over all their periods."""
         values = len(self.classes) + 1
         one = self._species(first, self.shared.first, piece.first)
@@ -92,7 +93,7 @@ class Labelling:
         ).reshape(values, values)  # (first, second)
         return Labels(classes=self.classes, pairs=pairs.astype(np.int64))
 
-    def _species(self, path: Path, spec: CubeSpec, region: Region) -> UInt8[np.ndarray, "y x"]:
+    def _species(self, path: Place, spec: CubeSpec, region: Region) -> UInt8[np.ndarray, "y x"]:
         layers = classify_block(
             read_region(path, region),
             folder=self.folder,

@@ -27,8 +27,8 @@ from model.samples import Samples
 from model.split import make_folds
 from pipelines.label_findings import LabelFindings
 from pipelines.label_page import write_html
+from pipelines.layout import Layout
 from pipelines.learning_samples import learning_samples
-from pipelines.plan import Layout
 from pipelines.printable import printable
 from pipelines.progress import Reporter
 from pipelines.recipe import LearningRecipe

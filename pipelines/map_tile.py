@@ -2,7 +2,11 @@
 
 import math
 import time
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +14,29 @@ import dask.array as da
 import numpy as np
 import shapely
 from dask.delayed import delayed
-from jaxtyping import Bool, Int16, UInt8
+from jaxtyping import Bool, Float64, Int16, Int64
 
 from cube.errors import WorkFailedError
+from cube.lease import Mark
 from cube.ledger import Ledger, digest
 from cube.mapstore import QUALITY_NODATA, UNCLASSIFIED, MapClass, write_map_region
+from cube.place import Place
 from cube.spec import CubeSpec, Region, tile_region
+from cube.stac.touching import tile_boxes
 from cube.store import read_region
 from model.engines import choose_engine
-from pipelines.cluster import place_under_way
-from pipelines.lazy_map import classify_block, layer_names, load_once, stored_layers
-from pipelines.map_clip import clip_bytes
+from pipelines.cluster import job_of, place_under_way
+from pipelines.lazy_map import Classified, classify_tile, layer_names, load_once, stored_layers
+from pipelines.map_inputs import MapInputs, MapTileInputs, clipped, polygon_of
+from pipelines.tile_inputs import MADE_BY
+
+STRIP_ROWS = 64
+"""Rows of a tile that are classified at once where memory did not suffice for all."""
+
+HOW_NOT_TO_MIX = (
+    "Ask for engine exact, or hold all workers to one kind of arithmetic by the environment "
+    "variable CANOPYCUBE_ENGINE_ISA, e.g. avx512"
+)
 
 BUILD_ANEW = "Its record is removed: running again builds it anew"
 
@@ -31,31 +47,36 @@ class MapJob:
 
     title: str
     """Title of the map."""
-    cube: Path
+    cube: Place
     """The finished cube."""
-    cube_inputs: str
-    """Fingerprint its ledger was made with; a tile that is not what its record says is refused."""
     spec: CubeSpec
     """What the cube is."""
     classifier: Path
     """Folder of the classifier."""
     stamp: str
     """Hash of the classifier's files: a task refuses another classifier."""
-    path: Path
+    path: Place
     """Where the map is, or will be."""
     classes: tuple[MapClass, ...]
     """The legend."""
     inputs: str
     """Fingerprint of all that decides the map's pixels and legend."""
+    made_from: MapInputs
+    """The same, to be asked for each tile's share of it."""
     min_months: int
     """Pixels with fewer clear periods stay unclassified."""
-    clip: Path | None
+    clip: Place | None
     """File (`pipelines.map_clip`) of a WKB polygon in the cube's CRS; pixels whose centre is outside
     stay unclassified."""
     engine: str
     """What computes probabilities, by name; a worker where it fails its test takes another."""
     engine_reason: str
     """Why it was chosen."""
+    arithmetic: str = ""
+    """Of engine `fast` what it computes with; a worker that has another refuses. Empty of others,
+    whose results are as close as makes no difference."""
+    mark: Mark | None = None
+    """Of the lease under which its tasks write."""
     layers: tuple[str, ...] = ()
     """What the map has of `cube.mapstore.EXTRA_LAYERS`."""
 
@@ -79,23 +100,60 @@ def lazily_written(job: MapJob) -> da.Array:
     return written
 
 
-def map_tile(*, job: MapJob, block_id: tuple[int, int]) -> Bool[np.ndarray, "1 1"]:
-    """Classify one tile, write its layers, record it; returns one True."""
+def written_tiles(regions: Sequence[Region], *, parcel: str, in_strips: bool = False) -> list[Any]:
+    """Return delayed tasks that map tiles with the job in a parcel; each gives its seconds.
+
+    They are the blocks of one small array. What goes to a worker is a tile's place, in some 300
+    bytes.
+    """
+    places = np.array([(region.row, region.column) for region in regions])  # (tile, 2)
+    mapped = da.map_blocks(
+        _map_shared,
+        da.from_array(places, chunks=(1, 2), name=f"tiles-{uuid.uuid4().hex}"),
+        parcel=parcel,
+        in_strips=in_strips,
+        drop_axis=1,
+        dtype=np.float64,
+        meta=np.empty(0),
+        name=f"map-{uuid.uuid4().hex}",
+    )
+    return list(mapped.to_delayed(optimize_graph=True))
+
+
+def _map_shared(
+    place: Int64[np.ndarray, "1 2"], *, parcel: str, in_strips: bool
+) -> Float64[np.ndarray, " 1"]:
+    """Map one tile with what its worker was given; returns the seconds that it took."""
+    started = time.perf_counter()
+    row, column = (int(number) for number in place[0])
+    map_tile(job=job_of(parcel), block_id=(row, column), in_strips=in_strips)
+    return np.array([time.perf_counter() - started])
+
+
+def map_tile(
+    *, job: MapJob, block_id: tuple[int, int], in_strips: bool = False
+) -> Bool[np.ndarray, "1 1"]:
+    """Classify one tile, write its layers, record it; returns one True.
+
+    `in_strips` it is classified a few rows after the others, which takes less memory, and time.
+    """
+    classified = partial(_classified, rows=STRIP_ROWS if in_strips else None)
     with place_under_way() as cores:
         started = time.perf_counter()
         region = tile_region(job.spec.shape[2:], job.spec.tile, *block_id)
         wanted = wanted_pixels(job, region)
+        inputs = job.made_from.of(region, _pixels_of(job, region))
         if wanted is not None and not wanted.any():
-            layers = _nothing(job, region)
+            found = _nothing(job, region)
         elif cores is None:
-            layers = _classified(read_region(job.cube, region), job, region, wanted)
+            found = classified(read_region(job.cube, region), job, region, wanted)
         else:
             times, bands, _, _ = job.spec.shape
             shape = (times, bands, region.height, region.width)
             with cores.room(2 * math.prod(shape)) as memory:
                 block = read_region(job.cube, region, out=memory.view(np.int16).reshape(shape))
-                layers = cores.compute(_classified, block, job, region, wanted)
-        _write(layers, job, region, seconds=time.perf_counter() - started)
+                found = cores.compute(classified, block, job, region, wanted)
+        _write(found, job, region, inputs, seconds=time.perf_counter() - started)
     return np.ones((1, 1), bool)
 
 
@@ -104,49 +162,96 @@ def _classified(
     job: MapJob,
     region: Region,
     wanted: Bool[np.ndarray, "y x"] | None,
-) -> UInt8[np.ndarray, "layer y x"]:
-    """Return the layers of one tile; raise `WorkFailedError` if its pixels are not what was built."""
+    *,
+    rows: int | None,
+) -> Classified:
+    """Return one tile classified; at most so many `rows` at once, by default all.
+
+    Raises `WorkFailedError` if its pixels are not what was built, or if this process computes
+    `fast` otherwise than the map is.
+    """
     _refuse_other_pixels(block, job, region)
-    return classify_block(
-        block,
+    _refuse_other_arithmetic(job)
+    classify = partial(
+        classify_tile,
         folder=job.classifier,
         stamp=job.stamp,
         bands=job.spec.bands,
         min_months=job.min_months,
         engine=job.engine,
         layers=job.layers,
-        wanted=wanted,
     )
+    if rows is None:
+        return classify(block, wanted=wanted)
+    strips = [slice(top, top + rows) for top in range(0, region.height, rows)]
+    while True:
+        parts = [
+            classify(
+                np.ascontiguousarray(block[:, :, strip]),
+                wanted=None if wanted is None else wanted[strip],
+            )
+            for strip in strips
+        ]
+        if len({(part.engine, part.arithmetic) for part in parts}) == 1:
+            return replace(parts[0], layers=np.concatenate([p.layers for p in parts], axis=1))
+        # a device was lost on the way, once and for all: a tile is by one engine
 
 
 def _write(
-    layers: UInt8[np.ndarray, "layer y x"], job: MapJob, region: Region, *, seconds: float
+    found: Classified,
+    job: MapJob,
+    region: Region,
+    inputs: MapTileInputs,
+    *,
+    seconds: float,
 ) -> None:
-    ledger = Ledger(store=job.path, inputs=job.inputs)
+    ledger = Ledger(store=job.path, inputs=inputs.fingerprint, mark=job.mark)
     ledger.forget_others(region)
+    layers = found.layers
     write_map_region(job.path, region, stored_layers(layers, job.layers))
     record: dict[str, Any] = {
         "digest": digest(layers),
+        "made_from": inputs.to_json(),
+        "made_by": MADE_BY,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "classified": int((layers[0] != UNCLASSIFIED).sum()),
-        "engine": choose_engine(load_once(job.classifier, job.stamp), job.engine).name,
+        "engine": found.engine,
+        "arithmetic": found.arithmetic,
         "seconds": round(seconds, 3),
     }
     ledger.record(region, record)
 
 
-def _nothing(job: MapJob, region: Region) -> UInt8[np.ndarray, "layer y x"]:
-    """Return the layers of a tile without a classified pixel."""
+def _pixels_of(job: MapJob, region: Region) -> str:
+    """Return the digest of a tile's reflectance as the cube's record has it; empty without one."""
+    record = Ledger(store=job.cube, inputs=None).record_of(region)
+    return str(record.get("reflectance_digest", ""))
+
+
+def _nothing(job: MapJob, region: Region) -> Classified:
+    """Return a tile without a pixel that is to be classified."""
     size = (len(layer_names(job.layers)), region.height, region.width)
     layers = np.full(size, QUALITY_NODATA, np.uint8)
     layers[0] = UNCLASSIFIED
-    return layers
+    return Classified(layers=layers, engine="none", arithmetic="none")
+
+
+def _refuse_other_arithmetic(job: MapJob) -> None:
+    """Refuse to mix, within a map, pixels that two kinds of processors compute up to 1 % apart."""
+    if not job.arithmetic:
+        return
+    here = choose_engine(load_once(job.classifier, job.stamp), job.engine)
+    if here.name == job.engine and here.arithmetic != job.arithmetic:
+        raise WorkFailedError(
+            f"engine {here.name} computes with {here.arithmetic} on this worker, the map's other "
+            f"tiles with {job.arithmetic}. {HOW_NOT_TO_MIX}"
+        )
 
 
 def _refuse_other_pixels(block: np.ndarray, job: MapJob, region: Region) -> None:
     """Refuse a tile of the cube that is not what was built: a lost object reads as nodata."""
-    ledger = Ledger(store=job.cube, inputs=job.cube_inputs)
-    if ledger.record_of(region).get("reflectance_digest") != digest(block):
-        ledger.forget(region)
+    if _pixels_of(job, region) != digest(block):
+        Ledger(store=job.cube, inputs=None).forget(region)
         raise WorkFailedError(f"the cube is not what was built here. {BUILD_ANEW}")
 
 
@@ -155,13 +260,11 @@ def wanted_pixels(job: MapJob, region: Region) -> Bool[np.ndarray, "y x"] | None
     if job.clip is None:
         return None
     window = region.window(job.spec.geobox)
-    # parsed anew: what preparing adds to a polygon is not for several threads
-    polygon = shapely.from_wkb(clip_bytes(job.clip))
-    shapely.prepare(polygon)
-    tile = shapely.box(*window.boundingbox)
-    if polygon.contains_properly(tile):
+    polygon = polygon_of(job.clip)
+    place = clipped(polygon, *tile_boxes([region], job.spec.geobox)[0].tolist())
+    if place == "inside":
         return None
-    if polygon.disjoint(tile):
+    if place == "outside":
         return np.zeros(window.shape, bool)
     # not by rasterio's mask, which warns of missing georeferencing when two threads make one
     x, y = (window.coordinates[name].values for name in ("x", "y"))

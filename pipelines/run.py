@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 from cube.errors import InputError, WorkFailedError
 from cube.ledger import Ledger, fingerprint
 from pipelines.build_cube import build_cube, cube_digest, lost_scenes
-from pipelines.cluster import connect
+from pipelines.cluster import FailedTile, TilesFailedError, connect, reported
 from pipelines.content import content_of_file
+from pipelines.failed_tiles import keep_failed
 from pipelines.learn import Learning
 from pipelines.memory import peak_memory_mb
-from pipelines.plan import CubePlan, area_of, describe, describe_map, plan_cube
+from pipelines.plan import CubePlan, area_of, plan_cube
 from pipelines.planned import tiles_at_once
 from pipelines.progress import Reporter
-from pipelines.recipe import Recipe, SeriesRecipe, read_recipe
+from pipelines.recipe import ClusterSection, Recipe, SeriesRecipe, read_recipe
+from pipelines.recipe_model import OutputsSection
+from pipelines.report import write_report
 from pipelines.sole_user import sole_user
 
 if TYPE_CHECKING:
@@ -31,10 +34,16 @@ class Run(Learning[Recipe]):
         self._stack = ExitStack()
         self._plan: CubePlan | None = None
         self._client: Client | None = None
+        self.performance_report: Path | None = None
 
     def close(self) -> None:
         """Give the cluster back."""
         self._stack.close()
+
+    @property
+    def parts(self) -> "tuple[Run, ...]":
+        """The runs that have a cube each: this one, or those of its zones."""
+        return (self,)
 
     @property
     def plan(self) -> CubePlan:
@@ -47,13 +56,44 @@ class Run(Learning[Recipe]):
     def client(self) -> "Client":
         """The Dask client, made when the first step needs it."""
         if self._client is None:
-            self._client = self._stack.enter_context(connect(self.recipe.cluster))
+            self._client = self._stack.enter_context(connect(self.cluster))
+            self._tell_dashboard()
+            if self.performance_report is not None:
+                self._stack.enter_context(reported(self.performance_report))
         return self._client
+
+    @property
+    def cluster(self) -> ClusterSection:
+        """Where the work runs, settled for as many tiles as there are."""
+        return self.recipe.cluster.settled(len(self.plan.spec.regions()))
 
     @property
     def workers(self) -> int:
         """Tiles that are worked on at once."""
         return tiles_at_once(self.recipe)
+
+    def _tell_dashboard(self) -> None:
+        """Say where Dask's dashboard is, to who sits there or where many machines work."""
+        link = self.client.dashboard_link if self.cluster.dashboard else None
+        if link and (self.reporter.is_live or self.cluster.is_elsewhere):
+            self.reporter.say(f"dashboard {link}")
+
+    @contextmanager
+    def _failures(self, step: str) -> Iterator[None]:
+        """Keep which tiles a step gives up, and why, until it has done them."""
+        try:
+            yield
+        except TilesFailedError as error:
+            self._note_failed(step, error.failed)
+            raise
+        self._note_failed(step, ())
+
+    def _note_failed(self, step: str, failed: Sequence[FailedTile]) -> None:
+        before = self.report.pop("failed", [])
+        if entries := keep_failed(self.layout.folder, step, failed):
+            self.report["failed"] = entries
+        if entries != before:
+            write_report(self.layout.report, self.report)
 
     def lock(self, *, update: bool = False) -> dict[str, Any]:
         """Make the scene lock file; with `update` search anew even if it answers the recipe.
@@ -127,31 +167,16 @@ class Run(Learning[Recipe]):
         )
         return export_composites(job, self.reporter, waits=waits, again=again)
 
-    def describe(self) -> dict[str, Any]:
-        """Return what a run will do, after checking labels and settings too."""
+    def describe(self, *, calibrates: bool = False) -> dict[str, Any]:
+        """Return what a run will do, after checking labels and settings too.
+
+        If it `calibrates`, one tile is made really, to tell how long all take.
+        """
+        from pipelines.plan_run import describe_run
+
         self.check()
-        is_one = self.recipe.cluster.kind == "threads"
-        processes = 1 if is_one else self.workers
-        found = describe(self.plan, workers=self.workers, processes=processes)
-        if self.recipe.reference is None:
-            return found
-        return found | self._describe_map(processes)
-
-    def _describe_map(self, processes: int) -> dict[str, Any]:
-        from pipelines.memory import expected_engine, network_sizes
-        from pipelines.train_model import train_config
-
-        spec, section = self.plan.spec, self.recipe.map
-        config = train_config(self.recipe.training, self.recipe.bands)
-        # a scheduler has workers of its own, whatever this machine has
-        is_elsewhere = self.recipe.cluster.kind == "scheduler"
-        return describe_map(
-            spec,
-            workers=None if is_elsewhere else self.workers,
-            processes=1 if is_elsewhere else processes,
-            network=network_sizes(config, steps=spec.shape[0]),
-            engine=expected_engine(config, section.engine),
-            layers=section.layers,
+        return describe_run(
+            self.recipe, self.plan, self.layout, self.reporter, calibrates=calibrates
         )
 
     def check(self) -> None:
@@ -173,13 +198,15 @@ class Run(Learning[Recipe]):
         self._begin("cube", self.plan.inputs)
         for warning in self.plan.facts.get("warnings", ()):
             self.reporter.say(warning)
-        found = build_cube(
-            self.plan, self.layout.cube, self.client, self.reporter, title=self.recipe.name
-        )
+        with self._failures("build"):
+            found = build_cube(
+                self.plan, self.layout.cube, self.client, self.reporter, title=self.recipe.name
+            )
         return self._end("cube", self.plan.inputs, found)
 
     def map(self, *, table: Path | None = None) -> dict[str, Any]:
         """Classify the cube; with `table` write every classified pixel there as a row, too."""
+        from pipelines.engine_choice import machines_elsewhere
         from pipelines.map_species import map_species, plan_map
 
         if table is not None:
@@ -193,20 +220,21 @@ class Run(Learning[Recipe]):
             self.layout.classifier,
             self.layout.map,
             title=self.recipe.name,
-            cube_inputs=self.plan.inputs,
             min_months=self.recipe.map.min_months,
             clip=area_of(self.recipe) if clip else None,
             colours=self.recipe.reference.colours if self.recipe.reference else None,
             engine=self.recipe.map.engine,
+            machines=machines_elsewhere(self.client),
             layers=self.recipe.map.layers,
         )
         self._begin("map", job.inputs)
-        found = map_species(job, self.client, self.reporter)
+        with self._failures("map"):
+            found = map_species(job, self.client, self.reporter)
         self._end("map", job.inputs, found)
         if table is not None:
             from pipelines.map_table import write_map_table
 
-            self._refuse_damaged_map(job.inputs)
+            self._refuse_damaged_map()
             found["table"] = write_map_table(self.layout.map, table, self.reporter)
         return self._end("map", job.inputs, found)
 
@@ -217,13 +245,17 @@ class Run(Learning[Recipe]):
             raise InputError("there is no finished map yet; run `canopycube map` first")
         from pipelines.publish_map import PICTURES, publish_map
 
-        regions = self.plan.spec.regions()
-        tiles = Ledger(store=self.layout.map, inputs=made["inputs"]).records()
-        if len(tiles) < len(regions):
+        total = self.plan.spec.tile_count
+        tiles = Ledger(store=self.layout.map, inputs=None).records()
+        if len(tiles) < total:
             raise InputError(
-                f"the map has {len(tiles)} of {len(regions)} tiles; run `canopycube map` first"
+                f"the map has {len(tiles)} of {total} tiles; run `canopycube map` first"
             )
-        self._refuse_damaged_map(made["inputs"])
+        if cube_digest(tiles) != made["digest"]:
+            raise InputError(
+                "the map is not the one that the report tells of; run `canopycube map` first"
+            )
+        self._refuse_damaged_map()
         inputs = fingerprint({"map": made["inputs"], "name": self.recipe.name})
         files = [self.layout.folder / name for name in PICTURES]
         if self._is_done("published", inputs) and all(file.exists() for file in files):
@@ -232,10 +264,10 @@ class Run(Learning[Recipe]):
         found = publish_map(self.layout, self.recipe.name, self.reporter)
         return self._end("published", inputs, found)
 
-    def _refuse_damaged_map(self, inputs: str) -> None:
+    def _refuse_damaged_map(self) -> None:
         from pipelines.map_species import forget_damaged
 
-        if damaged := forget_damaged(self.layout.map, inputs, self.plan.spec.regions()):
+        if damaged := forget_damaged(self.layout.map, self.plan.spec.regions()):
             raise WorkFailedError(
                 f"tiles {', '.join(damaged)} of the map are lost or damaged. Their records are "
                 "removed: run `canopycube map` again"
@@ -275,8 +307,8 @@ class Run(Learning[Recipe]):
         """Say whether every tile of the cube is there."""
         if not self.layout.cube.exists():
             return False
-        records = Ledger(store=self.layout.cube, inputs=self.plan.inputs).records()
-        return len(records) == len(self.plan.spec.regions())
+        records = Ledger(store=self.layout.cube, inputs=self.plan.tile_inputs).records()
+        return len(records) == self.plan.spec.tile_count
 
     def _make_plan(self, *, update_lock: bool = False) -> CubePlan:
         with ExitStack() as stack:
@@ -320,8 +352,8 @@ class Run(Learning[Recipe]):
             raise InputError(
                 f"there is no cube at {str(self.layout.cube)!r}; run `canopycube build` first"
             )
-        records = Ledger(store=self.layout.cube, inputs=self.plan.inputs).records()
-        total = len(self.plan.spec.regions())
+        records = Ledger(store=self.layout.cube, inputs=self.plan.tile_inputs).records()
+        total = self.plan.spec.tile_count
         if len(records) < total:
             raise InputError(
                 f"the cube has {len(records)} of {total} tiles for this recipe; "
@@ -337,36 +369,52 @@ class Run(Learning[Recipe]):
 
 
 @contextmanager
-def open_run(recipe: Recipe | Path, reporter: Reporter | None = None) -> Iterator[Run]:
+def open_run(
+    recipe: Recipe | Path, reporter: Reporter | None = None, *, waits: bool = False
+) -> Iterator[Run]:
     """Yield the run of a recipe, quiet unless told otherwise, and give its cluster back afterwards.
 
-    One run works in an output folder at a time. Raises `InputError` for a recipe that cannot be
-    read and for a folder in use; running out of memory becomes a `WorkFailedError` that says what
-    to change.
+    One run works in an output folder, and where its stores lie, at a time; a second one is refused,
+    or `waits`. Raises `InputError` for a recipe that cannot be read and for a folder in use; running
+    out of memory becomes a `WorkFailedError` that says what to change.
     """
     read = read_recipe(recipe) if isinstance(recipe, Path) else recipe
-    with _own_folder(read.outputs.folder, "composite.tile or fewer cluster.workers"):
-        run = Run(read, reporter or Reporter(is_quiet=True))
+    reporter = reporter or Reporter(is_quiet=True)
+    smaller = "composite.tile or fewer cluster.workers"
+    with _own_folder(read.outputs, smaller, reporter, waits=waits):
+        run = _run_of(read, reporter)
         try:
             yield run
         finally:
             run.close()
 
 
+def _run_of(recipe: Recipe, reporter: Reporter) -> Run:
+    if recipe.grid.crs != "utm-each":
+        return Run(recipe, reporter)
+    from pipelines.zones import ZonedRun  # it is made of runs
+
+    return ZonedRun(recipe, reporter)
+
+
 @contextmanager
 def open_learning(
-    recipe: SeriesRecipe, reporter: Reporter | None = None
+    recipe: SeriesRecipe, reporter: Reporter | None = None, *, waits: bool = False
 ) -> Iterator[Learning[SeriesRecipe]]:
     """Yield the steps of a recipe of labelled series, as `open_run` does those of a cube."""
-    with _own_folder(recipe.outputs.folder, "training.batch_size or sampling.max_per_class"):
-        yield Learning(recipe, reporter or Reporter(is_quiet=True))
+    reporter = reporter or Reporter(is_quiet=True)
+    smaller = "training.batch_size or sampling.max_per_class"
+    with _own_folder(recipe.outputs, smaller, reporter, waits=waits):
+        yield Learning(recipe, reporter)
 
 
 @contextmanager
-def _own_folder(folder: Path, smaller: str) -> Iterator[None]:
+def _own_folder(
+    outputs: OutputsSection, smaller: str, reporter: Reporter, *, waits: bool
+) -> Iterator[None]:
     """Let one run work in a folder; say what to make smaller where memory does not suffice."""
-    _refuse_an_import(folder)
-    with sole_user(folder):
+    _refuse_an_import(outputs.folder)
+    with sole_user(outputs.folder, outputs.stores, waits=waits, say=reporter.say):
         try:
             yield
         except MemoryError as error:

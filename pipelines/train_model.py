@@ -25,8 +25,8 @@ from model.split import NEVER_HELD_OUT, SPLITS
 from pipelines.classifier_files import write_beside
 from pipelines.draw_samples import places_to_map, store_folds
 from pipelines.label_units import refuse_few_groups
+from pipelines.layout import Layout
 from pipelines.learning_samples import learning_samples
-from pipelines.plan import Layout
 from pipelines.progress import Reporter
 from pipelines.recipe import LearningRecipe, TrainingSection
 from pipelines.search_settings import SettingsSearch
@@ -102,7 +102,7 @@ def train_model(
     the model's own kind for samples or settings that cannot be trained.
     """
     started = time.perf_counter()
-    layout = Layout(folder=recipe.outputs.folder)
+    layout = Layout.of(recipe.outputs)
     stored = learning_samples(layout.samples)
     section = recipe.training
     config = train_config(section, stored.bands)
@@ -187,7 +187,7 @@ def _learn(
     trials: int,
     searching: SettingsSearch | None,
 ) -> Learned:
-    section, cube = recipe.training, Layout(folder=recipe.outputs.folder).cube
+    section, cube = recipe.training, Layout.of(recipe.outputs).cube
     plan = LearnPlan(
         config=config,
         colours=class_colours(recipe, samples.classes),
@@ -203,7 +203,7 @@ def _learn(
         doubtful=section.doubtful,
         measures_importance=section.importance,
         coverage=section.coverage,
-        keep=Layout(folder=recipe.outputs.folder).training,
+        keep=Layout.of(recipe.outputs).training,
     )
     held_out = (len(plan.splits) - 1) * plan.folds_used + plan.folds
     epochs = _epochs(config, len(samples)) * config.members

@@ -31,12 +31,10 @@ from pyproj import Transformer
 from scipy.ndimage import map_coordinates
 from shapely.geometry import shape
 
-from cube.forest import write_forest
-
 
 @pytest.fixture(scope="module")
-def forest(tmp_path_factory):
-    return write_forest(tmp_path_factory.mktemp("forest") / "year", SPEC)
+def forest(written):
+    return written(SPEC)
 
 
 @pytest.fixture(scope="module")

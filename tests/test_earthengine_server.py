@@ -33,12 +33,12 @@ from loopback import Fault
 from pyproj import Transformer
 from scipy.ndimage import gaussian_filter
 
-from cube.forest import true_scene, write_forest
+from cube.forest import true_scene
 
 
 @pytest.fixture(scope="module")
-def forest(tmp_path_factory):
-    return write_forest(tmp_path_factory.mktemp("forest") / "year", SPEC)
+def forest(written):
+    return written(SPEC)
 
 
 @pytest.fixture(scope="module")

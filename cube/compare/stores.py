@@ -1,7 +1,5 @@
 """Two stored cubes and a piece of their overlap in, its tally out; only finished cubes count."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,24 +9,34 @@ from cube.compare.overlap import Overlap, Piece
 from cube.compare.tally import Tally, tally_period
 from cube.errors import InputError
 from cube.ledger import Ledger
+from cube.place import Place, zarr_place
 from cube.spec import CubeSpec, Region
 from cube.store import count_files
 from cube.zarrstore import stored_array
 
 
-def check_complete(path: Path, spec: CubeSpec, *, rows: slice, columns: slice) -> None:
+def check_complete(path: Place, spec: CubeSpec, *, rows: slice, columns: slice) -> None:
     """Refuse a cube of which a tile is not done, or has lost files within `rows` and `columns`.
 
     A lost file reads as nodata, which would pass for pixels that were never clear. All tiles must
-    have been made from the same inputs. Raises `InputError`.
+    have been made with the same settings. Raises `InputError`.
     """
-    ledger = Ledger(store=path, inputs=_inputs_of(path))
-    records, regions = ledger.records(), spec.regions()
+    records, regions = Ledger(store=path, inputs=None).records(), spec.regions()
+    if not records:
+        raise InputError(
+            f"the cube at {str(path)!r} is incomplete: no tile is done; run `canopycube build` first"
+        )
     if missing := [region.id for region in regions if region.id not in records]:
         raise InputError(
             f"the cube at {str(path)!r} is incomplete: {len(missing)} of its {len(regions)} tiles "
-            f"are not done, or were made from other inputs ({', '.join(missing[:3])}"
-            f"{', …' if len(missing) > 3 else ''}); run `canopycube build` first"
+            f"are not done ({', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}); "
+            "run `canopycube build` first"
+        )
+    settings = {_settings(records[region.id]) for region in regions}
+    if len(settings) > 1:
+        raise InputError(
+            f"the cube at {str(path)!r} is incomplete: its tiles were made with {len(settings)} "
+            "different settings; run `canopycube build` first"
         )
     for region in regions:
         if _apart(region.rows, rows) or _apart(region.columns, columns):
@@ -41,26 +49,17 @@ def check_complete(path: Path, spec: CubeSpec, *, rows: slice, columns: slice) -
             )
 
 
+def _settings(record: dict[str, Any]) -> str:
+    """Return the mark of the settings that a tile was made with; empty of older records."""
+    parts = record.get("made_from")
+    return str(parts.get("settings", "")) if isinstance(parts, dict) else ""
+
+
 def _apart(one: slice, other: slice) -> bool:
     return bool(one.stop <= other.start or other.stop <= one.start)
 
 
-def _inputs_of(path: Path) -> str:
-    """Return what the cube's first tile was made with; the ledger checks the others."""
-    first = next(iter(sorted((path / "ledger").glob("r*c*.json"))), None)
-    if first is None:
-        raise InputError(
-            f"the cube at {str(path)!r} is incomplete: no tile is done; run `canopycube build` first"
-        )
-    try:
-        return str(json.loads(first.read_text(encoding="utf-8"))["inputs"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"ledger record {str(first)!r} is damaged ({error!r}); delete it and build again"
-        ) from error
-
-
-def tally_piece(first: Path, second: Path, shared: Overlap, piece: Piece) -> Tally:
+def tally_piece(first: Place, second: Place, shared: Overlap, piece: Piece) -> Tally:
     """Count one piece of two cubes, a period at a time.
 
     Needs 2 x (bands + 1) x 2 bytes for each of its pixels. Raises `InputError` with the place for
@@ -86,9 +85,9 @@ def tally_piece(first: Path, second: Path, shared: Overlap, piece: Piece) -> Tal
 class _Reader:
     """One region of a stored cube, read a period at a time."""
 
-    def __init__(self, path: Path, spec: CubeSpec, region: Region, *, name: str) -> None:
+    def __init__(self, path: Place, spec: CubeSpec, region: Region, *, name: str) -> None:
         self.path, self.region, self.name = path, region, name
-        self.group = zarr.open_group(path, mode="r")
+        self.group = zarr.open_group(zarr_place(path), mode="r")
         self.places = {str(period): place for place, period in enumerate(spec.periods)}
 
     def read(self, variable: str, period: str) -> np.ndarray:

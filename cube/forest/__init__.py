@@ -11,7 +11,7 @@ from cube.forest.scene import TrueScene, true_scene
 from cube.forest.schedule import ForestScene, scene_of, scenes_of
 from cube.forest.spec import FOREST_CLASSES, ForestClass, ForestSpec
 from cube.forest.surface import true_surface
-from cube.forest.write import Forest, write_forest
+from cube.forest.write import Forest, forest_in, write_forest
 
 __all__ = [
     "FOREST_CLASSES",
@@ -21,6 +21,7 @@ __all__ = [
     "ForestScene",
     "ForestSpec",
     "TrueScene",
+    "forest_in",
     "forest_points",
     "scene_of",
     "scenes_of",

@@ -85,7 +85,7 @@ def write_forest(
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     draft.mkdir()
     try:
-        forest = _forest(draft, spec)
+        forest = forest_in(draft, spec)
         _write_truth(forest)
         _write_labels(forest)
         _write_scenes(forest, on_scene)
@@ -95,10 +95,11 @@ def write_forest(
     except BaseException:
         shutil.rmtree(draft)
         raise
-    return _forest(folder, spec)
+    return forest_in(folder, spec)
 
 
-def _forest(folder: Path, spec: ForestSpec) -> Forest:
+def forest_in(folder: Path, spec: ForestSpec) -> Forest:
+    """Return where everything lies of a forest that was written into `folder` from `spec`."""
     return Forest(
         spec=spec,
         folder=folder,

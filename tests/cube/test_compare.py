@@ -364,15 +364,15 @@ def test_a_finished_cube_is_complete(cube: tuple[Path, CubeSpec]) -> None:
 def test_incomplete_cubes_are_refused(cube: tuple[Path, CubeSpec]) -> None:
     path, spec = cube
     record = path / "ledger" / "r0001c0001.json"
-    other = json.loads(record.read_text()) | {"inputs": "others"}
+    other = json.loads(record.read_text()) | {"made_from": {"settings": "others"}}
     record.write_text(json.dumps(other))
-    with pytest.raises(InputError, match=r"incomplete: 1 of its 6 tiles .* \(r0001c0001\); run"):
+    with pytest.raises(InputError, match="incomplete: its tiles were made with 2 different set"):
         check_complete(path, spec, **all_of(spec))
     record.write_text("{")
     with pytest.raises(InputError, match=r"ledger record .*r0001c0001.json' is damaged"):
         check_complete(path, spec, **all_of(spec))
     record.unlink()
-    with pytest.raises(InputError, match="incomplete: 1 of its 6 tiles"):
+    with pytest.raises(InputError, match=r"incomplete: 1 of its 6 tiles .* \(r0001c0001\); run"):
         check_complete(path, spec, **all_of(spec))
     (path / "ledger" / "r0000c0000.json").write_text('{"tile": "r0000c0000"}')
     with pytest.raises(InputError, match=r"r0000c0000.json' is damaged \(KeyError"):

@@ -33,7 +33,7 @@ from cube.earthengine.reduce import half_even
 from cube.earthengine.scenes import HARMONIZED, ImageQuery, find_images
 from cube.earthengine.session import session
 from cube.errors import InputError, WorkFailedError
-from cube.forest import ForestSpec, scenes_of, true_scene, write_forest
+from cube.forest import ForestSpec, scenes_of, true_scene
 from cube.forest.catalogue import COLLECTION
 from cube.periods import Period, periods_between
 from cube.stac import search_area
@@ -46,9 +46,8 @@ MAY, SEPTEMBER, OCTOBER = (Period.of_month(2022, month) for month in (5, 9, 10))
 
 
 @pytest.fixture(scope="module")
-def forest(tmp_path_factory):
-    spec = ForestSpec(scale=0.25, lying_share=0.0)
-    return write_forest(tmp_path_factory.mktemp("forest") / "year", spec)
+def forest(written):
+    return written(ForestSpec(scale=0.25, lying_share=0.0))
 
 
 @pytest.fixture(scope="module")

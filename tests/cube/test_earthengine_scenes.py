@@ -22,7 +22,7 @@ from cube.earthengine.scenes import (
 )
 from cube.earthengine.session import session
 from cube.errors import InputError
-from cube.forest import ForestSpec, scenes_of, write_forest
+from cube.forest import ForestSpec, scenes_of
 from cube.periods import Period, periods_between
 from cube.stac import read_scenes, search_area, write_scenes
 from cube.stac.scene import Scene
@@ -49,9 +49,8 @@ ROW = {
 
 
 @pytest.fixture(scope="module")
-def forest(tmp_path_factory):
-    spec = ForestSpec(scale=0.25, lying_share=0.0)
-    return write_forest(tmp_path_factory.mktemp("forest") / "year", spec)
+def forest(written):
+    return written(ForestSpec(scale=0.25, lying_share=0.0))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,7 +23,7 @@ from cube.earthengine.scenes import ImageQuery, find_images
 from cube.earthengine.session import session
 from cube.earthengine.source import LOOK_AHEAD, EarthEngineSource, Requests
 from cube.errors import InputError, WorkFailedError
-from cube.forest import ForestSpec, write_forest
+from cube.forest import ForestSpec
 from cube.periods import Period, periods_between
 from cube.source import PeriodSource, SeriesSource
 from cube.stac import (
@@ -44,9 +44,8 @@ BANDS = ("B02", "B03", "B04", "B05", "B08", "B8A", "B11", "B12", "AOT", "WVP")
 
 
 @pytest.fixture(scope="module")
-def forest(tmp_path_factory):
-    spec = ForestSpec(scale=0.25, lying_share=0.0)
-    return write_forest(tmp_path_factory.mktemp("forest") / "year", spec)
+def forest(written):
+    return written(ForestSpec(scale=0.25, lying_share=0.0))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import geopandas
@@ -41,8 +42,8 @@ SMALL = ForestSpec(seed=7, scale=0.25)
 
 
 @pytest.fixture(scope="module")
-def forest(tmp_path_factory: pytest.TempPathFactory) -> Forest:
-    return write_forest(tmp_path_factory.mktemp("forest") / "small", SMALL)
+def forest(written: Callable[[ForestSpec], Forest]) -> Forest:
+    return written(SMALL)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from cube.bands import NODATA
 from cube.composite import SceneComposites
 from cube.errors import InputError
 from cube.finish import Finish
-from cube.forest import Forest, ForestScene, ForestSpec, TrueScene, true_scene, write_forest
+from cube.forest import Forest, ForestScene, ForestSpec, TrueScene, true_scene
 from cube.forest.raster import write_cog
 from cube.outlier import OutlierScreen, clear_after_screen
 from cube.periods import Period
@@ -52,8 +52,8 @@ Edit = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture(scope="module")
-def forest(tmp_path_factory: pytest.TempPathFactory) -> Forest:
-    return write_forest(tmp_path_factory.mktemp("forest") / "year", SPEC)
+def forest(written: Callable[[ForestSpec], Forest]) -> Forest:
+    return written(SPEC)
 
 
 @pytest.fixture(scope="module")

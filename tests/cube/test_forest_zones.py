@@ -5,6 +5,7 @@ what the sensor measured there, in float64 and by hand.
 """
 
 import json
+from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pyproj import Transformer
 
 from cube.bands import BANDS, NODATA, REFLECTANCE_BANDS
 from cube.composite import SceneComposites
-from cube.forest import Forest, ForestSpec, TrueScene, true_scene, write_forest
+from cube.forest import Forest, ForestSpec, TrueScene, true_scene
 from cube.forest.raster import write_cog
 from cube.periods import Period
 from cube.source import Composite
@@ -49,8 +50,8 @@ NATIVE, NEIGHBOUR = PAIRS["June"]
 
 
 @pytest.fixture(scope="module")
-def forest(tmp_path_factory: pytest.TempPathFactory) -> Forest:
-    return write_forest(tmp_path_factory.mktemp("forest") / "year", SPEC)
+def forest(written: Callable[[ForestSpec], Forest]) -> Forest:
+    return written(SPEC)
 
 
 @pytest.fixture(scope="module")

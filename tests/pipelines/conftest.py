@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cube.forest import Forest, ForestSpec, write_forest
+from cube.forest import Forest, ForestSpec
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe, read_recipe
 from pipelines.run import open_run
@@ -53,17 +53,15 @@ folder = "out"
 
 
 @pytest.fixture(scope="session")
-def forest(tmp_path_factory: pytest.TempPathFactory) -> Forest:
+def forest(written: Callable[[ForestSpec], Forest]) -> Forest:
     """Return a forest of 120 x 120 pixels, which tiles of 64 do not divide."""
-    folder = tmp_path_factory.mktemp("forest")
-    return write_forest(folder / "forest", ForestSpec(scale=0.25, lying_share=0.2))
+    return written(ForestSpec(scale=0.25, lying_share=0.2))
 
 
 @pytest.fixture(scope="session")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> Forest:
+def honest(written: Callable[[ForestSpec], Forest]) -> Forest:
     """Return a forest whose items tell the truth: of liars, STAC may believe one that haze hides."""
-    folder = tmp_path_factory.mktemp("honest")
-    return write_forest(folder / "forest", ForestSpec(scale=0.25, lying_share=0.0))
+    return written(ForestSpec(scale=0.25, lying_share=0.0))
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,7 @@ def test_a_tile_that_other_inputs_overwrote_is_made_again(
         wanted = open_cube(first.outputs.folder / "cube.zarr").load()
     with open_run(other, reporter) as run:
         run.build()
-        ledger = Ledger(store=other.outputs.folder / "cube.zarr", inputs=run.plan.inputs)
+        ledger = Ledger(store=other.outputs.folder / "cube.zarr", inputs=run.plan.tile_inputs)
         assert len(ledger.records()) == 4
         for record in ledger.folder.glob("r*.json"):
             record.unlink()  # as if it had died between pixels and record

@@ -13,21 +13,18 @@ import pytest
 import shapely
 import zarr
 from odc.geo.geom import Geometry
-from repeated_cube import LEFT, PIXEL, TOP, tile_samples, write_classifier, write_cube
+from repeated_cube import LEFT, PIXEL, TOP, empty_map, tile_samples, write_classifier, write_cube
 
 from cube import open_cube
 from cube.errors import InputError
-from cube.ledger import Ledger
-from cube.mapstore import create_map, map_engine, open_map
+from cube.mapstore import map_engine, open_map
 from model.classifier import SpeciesClassifier
 from model.config import TrainConfig
 from model.engines import ENGINES
 from pipelines import classify
 from pipelines.cores import kept_to, own_cores
 from pipelines.map_clip import clip_bytes
-from pipelines.map_species import plan_map
-from pipelines.map_tile import MapJob, lazily_written, map_tile, wanted_pixels
-from pipelines.plan import plan_cube
+from pipelines.map_tile import lazily_written, map_tile, wanted_pixels
 from pipelines.recipe import Recipe, read_recipe
 from pipelines.recipe_model import Engine
 from pipelines.report import summary
@@ -72,28 +69,6 @@ def finished_cube(year: np.ndarray, trained: Path, tmp_path: Path) -> Callable[.
     return write
 
 
-def _job(recipe: Recipe, **options: Any) -> MapJob:
-    """Return the job of a recipe, its empty map made."""
-    out = recipe.outputs.folder
-    job = plan_map(
-        out / "cube.zarr",
-        out / "classifier",
-        out / "map.zarr",
-        title="test",
-        cube_inputs=plan_cube(recipe).inputs,
-        **options,
-    )
-    create_map(
-        job.path,
-        geobox=job.spec.geobox,
-        classes=job.classes,
-        tile=job.spec.tile,
-        chunk=job.spec.chunk,
-    )
-    Ledger(store=job.path, inputs=job.inputs).prepare()
-    return job
-
-
 def _stored(path: Path) -> dict[str, np.ndarray]:
     group = zarr.open_group(path, mode="r")
     return {name: np.asarray(group[name]) for name in LAYERS}
@@ -110,7 +85,7 @@ def test_tiles_threads_and_order_change_no_byte(
 ) -> None:
     maps = []
     for tile, threads, step in ((64, 1, 1), (64, 3, -1), (32, 2, -1), (128, 1, 1)):
-        job = _job(finished_cube(f"{tile} {threads}", tile=tile), engine=engine)
+        job = empty_map(finished_cube(f"{tile} {threads}", tile=tile), engine=engine)
         places = [(region.row, region.column) for region in job.spec.regions()][::step]
         with kept_to(threads), ThreadPoolExecutor(threads + 1) as pool:
             list(pool.map(lambda place, job=job: map_tile(job=job, block_id=place), places))  # type: ignore[misc]
@@ -122,7 +97,7 @@ def test_tiles_threads_and_order_change_no_byte(
 
 
 def test_the_lazy_array_writes_when_it_is_computed(finished_cube: Callable[..., Recipe]) -> None:
-    job = _job(finished_cube("lazy"))
+    job = empty_map(finished_cube("lazy"))
     written = lazily_written(job)
     assert written.chunks == ((1, 1), (1, 1))
     assert not _stored(job.path)["species"].any()
@@ -135,7 +110,7 @@ def test_the_lazy_array_writes_when_it_is_computed(finished_cube: Callable[..., 
 
 @pytest.mark.parametrize("engine", ["exact", "fast"])
 def test_classify_takes_the_same_engine(finished_cube: Callable[..., Recipe], engine: str) -> None:
-    job = _job(finished_cube("both"), engine=engine)
+    job = empty_map(finished_cube("both"), engine=engine)
     lazily_written(job).compute(scheduler="sync")
     lazy = classify(open_cube(job.cube), job.classifier, engine=engine)
     stored = open_map(job.path)
@@ -153,7 +128,7 @@ def _circle(radius: float) -> Geometry:
 def test_a_pixel_is_wanted_if_its_centre_is_inside(
     finished_cube: Callable[..., Recipe], radius: float
 ) -> None:
-    job = _job(finished_cube("clip", tile=32), clip=_circle(radius))
+    job = empty_map(finished_cube("clip", tile=32), clip=_circle(radius))
     polygon = shapely.from_wkb(clip_bytes(job.clip))
     kinds = set()
     for region in job.spec.regions():
@@ -182,9 +157,9 @@ def test_a_pixel_is_wanted_if_its_centre_is_inside(
 def test_outside_the_clip_nothing_is_read_or_classified(
     finished_cube: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = _job(finished_cube("whole", tile=32))
+    whole = empty_map(finished_cube("whole", tile=32))
     lazily_written(whole).compute(scheduler="sync")
-    job = _job(finished_cube("clipped", tile=32), clip=_circle(20))
+    job = empty_map(finished_cube("clipped", tile=32), clip=_circle(20))
     classified = []
     true_probability = SpeciesClassifier.probability
 

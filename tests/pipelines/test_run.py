@@ -178,27 +178,6 @@ def test_running_again_does_nothing(
     assert before == after
 
 
-@pytest.mark.parametrize("cluster", ["one thread", "two processes"])
-def test_workers_do_not_change_a_byte(
-    finished: tuple[Recipe, dict[str, Any]],
-    forest_recipe: WriteRecipe,
-    reporter: Reporter,
-    cluster: str,
-) -> None:
-    recipe, _ = finished
-    kind = "threads" if "thread" in cluster else "local"
-    workers = 1 if "one" in cluster else 2
-    other = forest_recipe(f"cluster.kind={kind}", f"cluster.workers={workers}")
-    with open_run(other, reporter) as run:
-        run.all()
-    for store in ("cube.zarr", "map.zarr"):
-        theirs, ours = (
-            chunk_bytes(recipe.outputs.folder / store),
-            chunk_bytes(other.outputs.folder / store),
-        )
-        assert theirs == ours
-
-
 def test_chunks_that_divide_nothing_give_the_same_pixels(
     finished: tuple[Recipe, dict[str, Any]], forest_recipe: WriteRecipe, reporter: Reporter
 ) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import rasterio
@@ -46,15 +46,19 @@ _UNIT = PixelType(precision="float", low=0, high=1)
 Load = Callable[[], Pixels]
 
 
-class _Kept:
+Arrays = TypeVar("Arrays", bound=tuple[np.ndarray, ...])
+
+
+class Kept(Generic[Arrays]):
     """Arrays by key, the least recently used forgotten beyond some bytes."""
 
     def __init__(self, most: int) -> None:
         self._most, self._held = most, 0
-        self._found: OrderedDict[Any, Pixels] = OrderedDict()
+        self._found: OrderedDict[Any, Arrays] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Any, load: Load) -> Pixels:
+    def get(self, key: Any, load: Callable[[], Arrays]) -> Arrays:
+        """Return what `load` gives, or gave for the same key."""
         with self._lock:
             if key in self._found:
                 self._found.move_to_end(key)
@@ -69,11 +73,11 @@ class _Kept:
         return loaded
 
 
-def _size(pixels: Pixels) -> int:
-    return pixels.values.nbytes + pixels.mask.nbytes
+def _size(arrays: tuple[np.ndarray, ...]) -> int:
+    return sum(array.nbytes for array in arrays)
 
 
-_KEPT = _Kept(1 << 29)
+_KEPT: Kept[Pixels] = Kept(1 << 29)
 
 
 def file_band(kind: PixelType, grid: GeoBox, key: Any, load: Load, crs: str | None = None) -> Band:

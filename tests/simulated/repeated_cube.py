@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -17,11 +18,14 @@ import zarr
 
 from cube.bands import NODATA, SCALE
 from cube.ledger import Ledger, digest
+from cube.mapstore import create_map
 from cube.spec import Region
 from cube.store import CubeBlocks, count_files, create_cube, write_region
 from model.config import TrainConfig
 from model.learn import train_classifier
 from model.samples import Samples
+from pipelines.map_species import plan_map
+from pipelines.map_tile import MapJob
 from pipelines.plan import CubePlan, plan_cube
 from pipelines.recipe import Recipe, read_recipe
 
@@ -99,7 +103,7 @@ def _write_tiles(
     path: Path, plan: CubePlan, year: np.ndarray, copy: Callable[[Path, Path], object]
 ) -> None:
     create_cube(path, plan.spec)
-    ledger = Ledger(store=path, inputs=plan.inputs)
+    ledger = Ledger(store=path, inputs=plan.tile_inputs)
     ledger.prepare()
     first, *others = plan.spec.regions()
     blocks = CubeBlocks.empty(year.shape[0], year.shape[1], first.height, first.width)
@@ -112,7 +116,7 @@ def _write_tiles(
             "digest": digest(*blocks.layers.values()),
             "reflectance_digest": digest(blocks.reflectance),
             "files": count_files(path, first),
-            "scenes": [],
+            "scenes": {},
             "lost": [],
         },
     )
@@ -128,8 +132,9 @@ def _write_tiles(
     for region in others:
         for shard in shards:
             copy(shard, _place(shard, region))
+        own = {**record, "tile": region.id, "inputs": plan.tile_inputs[region.id]}
         # not by the ledger, which waits for the disk with every record
-        (ledger.folder / f"{region.id}.json").write_text(json.dumps({**record, "tile": region.id}))
+        (path / "ledger" / f"{region.id}.json").write_text(json.dumps(own))
 
 
 def _place(shard: Path, region: Region) -> Path:
@@ -137,6 +142,32 @@ def _place(shard: Path, region: Region) -> Path:
     place = shard.parents[1] / str(region.row) / str(region.column)
     place.parent.mkdir(exist_ok=True)
     return place
+
+
+def empty_map(recipe: Recipe, path: Path | None = None, **options: Any) -> MapJob:
+    """Return the job of a map of a recipe's cube, planned with `options`; its map is made, and empty.
+
+    It lies at `path`, by default where `canopycube map` has it, in place of what was there.
+    """
+    out = recipe.outputs.folder
+    job = plan_map(
+        out / "cube.zarr",
+        out / "classifier",
+        path or out / "map.zarr",
+        title="test",
+        **options,
+    )
+    assert isinstance(job.path, Path)
+    shutil.rmtree(job.path, ignore_errors=True)
+    create_map(
+        job.path,
+        geobox=job.spec.geobox,
+        classes=job.classes,
+        tile=job.spec.tile,
+        chunk=job.spec.chunk,
+    )
+    Ledger(store=job.path, inputs=job.inputs).prepare()
+    return job
 
 
 def tile_samples(
@@ -156,7 +187,7 @@ def tile_samples(
     place = generator.choice(height * width, count, replace=False)
     stored = year.reshape(times, len(bands), -1)[:, :, place].transpose(2, 0, 1)
     reflectance = np.where(stored == NODATA, np.float32(np.nan), stored * np.float32(SCALE))
-    is_seen = np.isfinite(reflectance).all(axis=2).any(axis=1)
+    is_seen = np.asarray(np.isfinite(reflectance).all(axis=2)).any(axis=1)
     reflectance = reflectance[is_seen].astype(np.float32)  # (sample, time, band)
     brightness = np.nanmean(reflectance, axis=(1, 2))
     label = (brightness.argsort().argsort() * classes // len(brightness)).astype(np.int64)
