@@ -11,17 +11,20 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.storage import LocalStore
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from cube.durable import flush_files, flush_folders
-from cube.place import Place, RemoteFolder, all_names, remove_files
+from cube.place import Place, RemoteFolder, all_names
 from cube.spec import Region
 
 
 def write_whole(array: zarr.Array[Any], region: Region, block: np.ndarray) -> None:
     """Write `block` (…, y, x) at `region` of a stored array, which must be whole stored objects.
 
-    On a local disk the bytes are there for good when this returns, so that a record that follows
+    Each object is replaced at once: a reader, and whoever comes after a kill, finds the old one or
+    the new one. On a local disk the bytes are there for good when this returns, so that a record that follows
     cannot survive a power cut that the pixels do not. Raises `ValueError` for a region that cuts an
     object, and for a block of another shape.
     """
@@ -41,11 +44,30 @@ def write_whole(array: zarr.Array[Any], region: Region, block: np.ndarray) -> No
     expected = (*array.shape[:-2], region.height, region.width)
     if block.shape != expected:
         raise ValueError(f"tile {region.id} has shape {block.shape}, the store expects {expected}")
-    files = stored_files(array, region)
-    # zarr reads an old shard before it writes a new one, and fails if the old one is damaged
-    remove_files(files)
-    array[..., region.rows, region.columns] = block
-    _flush(array, [file for file in files if isinstance(file, Path)])
+    _replacing(array)[..., region.rows, region.columns] = block
+    _flush(array, [file for file in stored_files(array, region) if isinstance(file, Path)])
+
+
+class _Replaced(WrapperStore[Store]):
+    """A store in which whoever writes finds nothing; what he writes replaces what is there."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return None, as for an object that is not there."""
+        del key, prototype, byte_range
+        return None
+
+
+def _replacing(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """Return an array that is written without a look at what it holds.
+
+    Zarr reads an old shard before it writes a new one, and fails if the old one is damaged. To
+    remove it first would leave a recorded tile without pixels if the writer is killed just then.
+    """
+    place = array.store_path
+    blind = StorePath(_Replaced(place.store), place.path)
+    return zarr.Array(zarr.AsyncArray(metadata=array.metadata, store_path=blind))
 
 
 def _flush(array: zarr.Array[Any], files: Sequence[Path]) -> None:

@@ -1,6 +1,7 @@
 """A cube and a classifier in, a map store out: one Dask task reads, classifies and writes a tile."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -20,6 +20,9 @@ from pipelines.recipe_cluster import QUEUES, ClusterSection
 _ANSWER = 30.0
 """Seconds within which a scheduler that is there answers."""
 
+_RESTART = "120s"
+"""Time within which a process of this machine that died is there again."""
+
 _LOOK = 0.5
 """Seconds between two looks at how many workers have come."""
 
@@ -38,6 +41,18 @@ def asked_of(client: Client) -> ClusterSection:
     return _asked.get(client, ClusterSection())
 
 
+def replace_lost(client: Client) -> None:
+    """Start processes of this machine anew that are gone for good.
+
+    Dask starts one again that died, but drops one that has not come back within seconds.
+    """
+    section = asked_of(client)
+    if section.kind == "local" and section.maximum is None:
+        cluster = client.cluster
+        if len(cluster.workers) < len(cluster.worker_spec):
+            cluster.scale(len(cluster.worker_spec))
+
+
 @contextlib.contextmanager
 def connect(section: ClusterSection) -> Iterator[Client]:
     """Yield a Dask client for the recipe's cluster, which has workers; close it afterwards.
@@ -51,7 +66,7 @@ def connect(section: ClusterSection) -> Iterator[Client]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(_SETTINGS))
         if section.kind in ("auto", "threads", "local"):
-            cluster = stack.enter_context(_on_this_machine(section))
+            cluster = stack.enter_context(_on_this_machine(section, stack))
             client = stack.enter_context(Client(cluster))
         elif section.kind == "scheduler":
             client = stack.enter_context(_client_of_scheduler(section))
@@ -65,9 +80,11 @@ def connect(section: ClusterSection) -> Iterator[Client]:
         yield client
 
 
-def _on_this_machine(section: ClusterSection) -> LocalCluster:
+def _on_this_machine(section: ClusterSection, stack: contextlib.ExitStack) -> LocalCluster:
     is_threads = section.kind != "local"
     workers = section.workers or section.maximum or os.cpu_count() or 1
+    # else a process that takes long to import everything again is not waited for
+    stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": _RESTART}))
     cluster = LocalCluster(
         **{
             "n_workers": 1 if is_threads else workers,

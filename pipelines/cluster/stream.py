@@ -15,7 +15,7 @@ from distributed.client import ClosedClientError
 from cube.errors import WorkFailedError
 from pipelines import stop
 from pipelines.cluster.again import Again
-from pipelines.cluster.client import asked_of
+from pipelines.cluster.client import asked_of, replace_lost
 from pipelines.cluster.code import code_stamp
 from pipelines.cluster.faults import Fault, fault_of, reason_of
 from pipelines.cluster.plugin import REFUSED, Readiness
@@ -48,6 +48,8 @@ FIRST_PAUSE = 1.0
 """Seconds before a tile is done again whose network or disk failed, at most; doubled each time."""
 
 _LONGEST_PAUSE = 60.0
+
+_LONGEST_GATHER = 60.0
 
 
 def run_tasks(
@@ -178,6 +180,7 @@ class _Stream(Generic[Tile]):
         self._counted = self._ended_count
         try:
             threads = self.client.nthreads()
+            replace_lost(self.client)
         except (OSError, TimeoutError):
             return  # the next round finds out whether the scheduler is lost
         if len(threads) != self._workers:
@@ -263,7 +266,7 @@ class _Stream(Generic[Tile]):
         """Return the results of tasks, but those that whoever held them took along when it died.
 
         Dask makes those again, and they end again, perhaps otherwise. Raises `TimeoutError` if that
-        takes longer than `cluster.timeout`.
+        takes longer than a minute: meanwhile nothing else is looked after.
         """
         if not futures:
             return {}
@@ -271,7 +274,7 @@ class _Stream(Generic[Tile]):
             self.client.gather, dict(enumerate(futures)), errors="skip", asynchronous=True
         )
         try:
-            found = self.client.sync(gather, callback_timeout=self._asked.timeout)
+            found = self.client.sync(gather, callback_timeout=_LONGEST_GATHER)
         except CancelledError:  # the scheduler was lost meanwhile
             return {}
         return {

@@ -221,13 +221,21 @@ def test_damage_is_not_taken_over(build: Build, tmp_path: Path) -> None:
     same_as_from_nothing(tmp_path, build)
 
 
-def test_records_of_an_earlier_version_are_told_and_made_anew(build: Build, tmp_path: Path) -> None:
+def test_records_of_an_earlier_version_are_told_and_made_anew(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build()
+    said: list[str] = []
+    monkeypatch.setattr(Reporter, "say", lambda _, text: said.append(text))
     for path in (tmp_path / "kept" / "out" / "cube.zarr" / "ledger").glob("r*.json"):
         record = json.loads(path.read_text())
         del record["made_from"]
         path.write_text(json.dumps({**record, "inputs": "0123456789abcdef", "scenes": ["a", "b"]}))
     assert build()["built_now"] == 16
+    assert said == [
+        "16 tiles of the cube are made again: its record does not say what it was made from "
+        "(an earlier version's)"
+    ]
     same_as_from_nothing(tmp_path, build)
 
 

@@ -167,7 +167,7 @@ def test_a_trained_model(
 ) -> None:
     from model.learn import train_classifier
 
-    samples = make_samples(groups=24)  # type: ignore[call-arg]
+    samples = make_samples(groups=24)
     brief = replace(quick, epochs=8)  # type: ignore[type-var]
     trained = train_classifier(samples, brief, colours=["#1b9e77"] * 3)  # type: ignore[arg-type]
     fitted = trained.fitted
