@@ -62,6 +62,7 @@ _LIMITS: "ClientConfig" = {"connect_timeout": "10s", "read_timeout": "60s", "tim
 _SETTINGS = ("AWS_", "GOOGLE_", "AZURE_")
 """How the environment variables begin that say where a server is and who asks."""
 
+_Asked = TypeVar("_Asked")
 _Found = TypeVar("_Found")
 
 
@@ -141,10 +142,14 @@ def right_below(url: str) -> tuple[list[str], list[str]]:
     return folders, names
 
 
-def copy(first: str, second: str) -> None:
-    """Copy an object within its bucket, on the server."""
-    (store, old), (_, new) = _opened(first), _opened(second)
-    _wait(asked(first, lambda: obstore.copy_async(store, old, new)))
+def copy_each(pairs: Iterable[tuple[str, str]]) -> None:
+    """Copy objects within their bucket, on the server, many at once; pairs are (from, to)."""
+
+    async def copy(pair: tuple[str, str]) -> None:
+        (store, old), (_, new) = map(_opened, pair)
+        await asked(pair[0], lambda: obstore.copy_async(store, old, new))
+
+    _wait(_together(copy, list(pairs)))
 
 
 def remove(urls: Iterable[str]) -> None:
@@ -154,8 +159,16 @@ def remove(urls: Iterable[str]) -> None:
         return
     store = _opened(urls[0])[0]  # one call removes from one bucket
     keys = [_opened(url)[1] for url in urls]
-    with contextlib.suppress(FileNotFoundError):
+
+    async def gone(key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            await asked(urls[0], lambda: obstore.delete_async(store, key))
+
+    try:
         _wait(asked(urls[0], lambda: obstore.delete_async(store, keys)))
+    except FileNotFoundError:
+        # servers that remove one after the other stop at the first that is not there
+        _wait(_together(gone, keys))
 
 
 def zarr_store(url: str, *, read_only: bool = False) -> ObjectStore[Any]:
@@ -179,15 +192,15 @@ async def _write(url: str, content: bytes, *, mode: Any) -> None:
 
 
 async def _together(
-    ask: Callable[[str], Coroutine[Any, Any, _Found]], urls: Sequence[str]
+    ask: Callable[[_Asked], Coroutine[Any, Any, _Found]], what: Sequence[_Asked]
 ) -> list[_Found]:
     free = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(url: str) -> _Found:
+    async def one(item: _Asked) -> _Found:
         async with free:
-            return await ask(url)
+            return await ask(item)
 
-    return await asyncio.gather(*map(one, urls))
+    return await asyncio.gather(*map(one, what))
 
 
 def _opened(url: str) -> tuple[Any, str]:
@@ -269,19 +282,19 @@ class _ToldStore(ObjectStore[Any]):
     async def getsize(self, key: str) -> int:
         return await asked(self._address(key), lambda: ObjectStore.getsize(self, key))
 
-    async def listtold(self, names: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    async def _told_of(self, names: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
         with told(self.url):
             async for name in names:
                 yield name
 
     def list(self) -> AsyncGenerator[str, None]:
-        return self.listtold(super().list())
+        return self._told_of(super().list())
 
     def list_prefix(self, prefix: str) -> AsyncGenerator[str, None]:
-        return self.listtold(super().list_prefix(prefix))
+        return self._told_of(super().list_prefix(prefix))
 
     def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
-        return self.listtold(super().list_dir(prefix))
+        return self._told_of(super().list_dir(prefix))
 
     def _address(self, key: str) -> str:
         return f"{self.url}/{key}"

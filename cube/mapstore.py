@@ -113,8 +113,9 @@ def create_map(
     """Allocate an empty map at `path`: `species` and the quality layers, all nodata, (y, x).
 
     `layers` names those of `EXTRA_LAYERS` that it gets; they follow the others in the order of
-    `EXTRA_LAYERS`. `notes` is what else is kept with it, as plain JSON. Raises `InputError` for no class at all, for two with the same value or name, and
-    if `path` cannot be written or something lies there.
+    `EXTRA_LAYERS`. `notes` is what else is kept with it, as plain JSON. Raises `InputError` for no
+    class at all, for two with the same value or name, and if `path` cannot be written or something
+    lies there.
     """
     check_legend(classes)
     height, width = geobox.shape

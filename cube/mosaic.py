@@ -32,6 +32,10 @@ from cube.warp import place
 from cube.zarrstore import read_attributes, stored_array
 
 
+ALGORITHM = 1
+"""Counted up when the same maps give other pixels, so that older tiles are made again."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MosaicPart:
     """A map that is laid into a mosaic."""
@@ -67,6 +71,7 @@ class Mosaic:
         """Fingerprint of all that decides its pixels."""
         return fingerprint(
             {
+                "algorithm": ALGORITHM,
                 "spec": self.spec.to_json(),
                 "maps": [[part.digest, part.spec.to_json()] for part in self.parts],
                 "layers": self.names,
@@ -94,7 +99,8 @@ def plan_mosaic(
             )
     common = set.intersection(*(set(quality_layers(path)) for path in maps))
     first = parts[0].spec
-    step = resolution or min(abs(part.spec.geobox.resolution.x) for part in parts)
+    finest = min(abs(part.spec.geobox.resolution.x) for part in parts)
+    step = finest if resolution is None else resolution
     ground = _ground(parts)
     geobox = grid_of_area(ground, crs=crs, resolution=step)
     touched = touched_tiles(ground, geobox, first.tile)
@@ -110,12 +116,13 @@ def _part(path: Place) -> MosaicPart:
     stored = read_attributes(path, kind="map").get("spec")
     if not isinstance(stored, dict):
         raise InputError(f"the map at {str(path)!r} is of an older version; map it again")
-    spec, records = CubeSpec.from_json(stored), Ledger(store=path, inputs=None).records()
-    if len(records) < spec.tile_count:
+    spec, ledger = CubeSpec.from_json(stored), Ledger(store=path, inputs=None)
+    found = {tile: record.get("digest") for tile, record in ledger.each()}
+    digests = {one.id: found[one.id] for one in spec.regions() if one.id in found}
+    if len(digests) < spec.tile_count:
         raise InputError(
-            f"the map at {str(path)!r} has {len(records)} of {spec.tile_count} tiles; finish it first"
+            f"the map at {str(path)!r} has {len(digests)} of {spec.tile_count} tiles; finish it first"
         )
-    digests = {tile: record.get("digest") for tile, record in sorted(records.items())}
     return MosaicPart(path=path, spec=spec, digest=fingerprint(digests))
 
 

@@ -5,7 +5,9 @@ A `Place` is a `Path`, or a `RemoteFolder` of an object store. What both know by
 is; the rest stands here as functions.
 """
 
+import contextlib
 import fnmatch
+import itertools
 import os
 import re
 import shutil
@@ -160,19 +162,17 @@ def replace_content(place: Place, content: bytes | str) -> None:
 
 def create_content(place: Place, content: bytes) -> bool:
     """Write a small file or object where there is none, whole; False if there is one already."""
-    return (
-        create_bytes(place, content)
-        if isinstance(place, Path)
-        else bool(_bucket().write_new(place.url, content))
-    )
+    if isinstance(place, Path):
+        return create_bytes(place, content)
+    return bool(_bucket().write_new(place.url, content))
 
 
 def names_below(folder: Place, pattern: str = "*") -> list[str]:
-    """Return the sorted names of the files right below a folder that fit a pattern of `fnmatch`."""
-    if isinstance(folder, Path):
-        return sorted(path.name for path in folder.glob(pattern))
-    _, names = _bucket().right_below(folder.url)
-    return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
+    """Return the sorted names of the files right below a folder that fit a pattern of `fnmatch`.
+
+    None of a folder that is not there; raises `OSError` for one that cannot be read.
+    """
+    return sorted(fnmatch.filter(_right_below(folder)[1], pattern))
 
 
 def read_each(folder: Place, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -197,31 +197,31 @@ def _content(path: Path) -> bytes | None:
 
 def count_there(places: Iterable[Place]) -> int:
     """Return how many files or objects are there."""
-    paths, urls = [], []
-    for place in places:
-        if isinstance(place, Path):
-            paths.append(place)
-        else:
-            urls.append(place.url)
-    return sum(path.exists() for path in paths) + (sum(_bucket().exist(urls)) if urls else 0)
+    places = list(places)
+    urls = [place.url for place in places if isinstance(place, RemoteFolder)]
+    here = sum(place.exists() for place in places if isinstance(place, Path))
+    return here + (sum(_bucket().exist(urls)) if urls else 0)
 
 
 def files_below(folder: Place) -> Iterator[tuple[str, int]]:
-    """Yield (name as seen from the folder, bytes) of every file or object below it."""
-    if isinstance(folder, Path):
-        for file in folder.rglob("*"):
-            if file.is_file():
-                yield file.relative_to(folder).as_posix(), file.stat().st_size
-    else:
+    """Yield (name as seen from the folder, bytes) of every file below it; as `names_below`."""
+    if not isinstance(folder, Path):
         yield from _bucket().below(folder.url)
+        return
+    for name in all_names(folder):
+        try:
+            size = (folder / name).stat().st_size
+        except FileNotFoundError:  # a writer that is done with it has removed it meanwhile
+            continue
+        yield name, size
 
 
 def all_names(folder: Place) -> Iterator[str]:
-    """Yield the name, as seen from the folder, of every file or object below it; no order."""
+    """Yield the name, as seen from the folder, of every file below it, unsorted; as `names_below`."""
     if not isinstance(folder, Path):
         yield from (name for name, _ in _bucket().below(folder.url))
         return
-    for above, _, names in os.walk(folder):
+    for above, _, names in os.walk(folder, onerror=_raise_unless_gone):
         inside = Path(above).relative_to(folder).as_posix()
         yield from (name if inside == "." else f"{inside}/{name}" for name in names)
 
@@ -236,28 +236,46 @@ def remove_files(places: Sequence[Place]) -> None:
 
 
 def folder_names(folder: Place, pattern: str) -> list[str]:
-    """Return the sorted names of the folders right below a folder that fit a pattern."""
-    if isinstance(folder, Path):
-        return sorted(path.name for path in folder.glob(pattern) if path.is_dir())
-    names, _ = _bucket().right_below(folder.url)
-    return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
+    """Return the sorted names of the folders right below a folder that fit; as `names_below`."""
+    return sorted(fnmatch.filter(_right_below(folder)[0], pattern))
+
+
+def _right_below(folder: Place) -> tuple[list[str], list[str]]:
+    """(names of the folders, names of the files) right below a folder."""
+    if isinstance(folder, RemoteFolder):
+        folders, names = _bucket().right_below(folder.url)
+        return folders, names
+    above, below = [], []
+    # not by `glob`, which takes a folder that it may not read for an empty one
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            (above if entry.is_dir() else below).append(entry.name)
+    return above, below
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def move_store(store: Place, target: Place) -> None:
-    """Give a store another name beside it; an object store copies each object for that."""
+    """Give a store another name beside it; an object store copies each object for that.
+
+    A stop half-way leaves the store whole under one name, or under both.
+    """
     if isinstance(store, Path) and isinstance(target, Path):
         store.rename(target)
         flush_folders({store.parent, target.parent})
         return
     assert isinstance(store, RemoteFolder)  # a name beside it is of the same kind
     assert isinstance(target, RemoteFolder)
-    sweep_draft(target)
+    _sweep_draft(target)
     _bucket().write(f"{target.url}/{_DRAFT}", b"")
-    for name, _ in _bucket().below(store.url):
-        _bucket().copy(f"{store.url}/{name}", f"{target.url}/{name}")
-    _bucket().write(f"{store.url}/{_DRAFT}", b"")
+    names = (name for name, _ in _bucket().below(store.url))
+    while some := list(itertools.islice(names, _AT_ONCE)):
+        _bucket().copy_each([(f"{store.url}/{name}", f"{target.url}/{name}") for name in some])
     _bucket().remove([f"{target.url}/{_DRAFT}"])
-    sweep_draft(store)
+    remove_store(store)
 
 
 def remove_store(store: Place) -> None:
@@ -269,21 +287,16 @@ def remove_store(store: Place) -> None:
         shutil.rmtree(aside)
         return
     _bucket().write(f"{store.url}/{_DRAFT}", b"")
-    sweep_draft(store)
+    _sweep_draft(store)
 
 
-def sweep_draft(store: RemoteFolder) -> None:
+def _sweep_draft(store: RemoteFolder) -> None:
     """Remove what is left of a store that was being made or removed."""
     if not _bucket().exist([f"{store.url}/{_DRAFT}"])[0]:
         return
-    some: list[str] = []
-    for name, _ in _bucket().below(store.url):
-        if name != _DRAFT:
-            some.append(f"{store.url}/{name}")
-        if len(some) == _AT_ONCE:
-            _bucket().remove(some)
-            some = []
-    _bucket().remove(some)
+    names = (name for name, _ in _bucket().below(store.url) if name != _DRAFT)
+    while some := list(itertools.islice(names, _AT_ONCE)):
+        _bucket().remove([f"{store.url}/{name}" for name in some])
     _bucket().remove([f"{store.url}/{_DRAFT}"])  # last: as long as it is there, there is no store
 
 
@@ -292,7 +305,7 @@ def put_store(store: RemoteFolder, objects: Iterable[tuple[str, bytes]]) -> None
 
     Raises `FileExistsError` if something else lies there.
     """
-    sweep_draft(store)
+    _sweep_draft(store)
     if store.exists():
         raise FileExistsError(f"something lies at {store.url!r} already")
     _bucket().write(f"{store.url}/{_DRAFT}", b"")

@@ -236,12 +236,16 @@ def read_region(
     Into `out` where that is given: memory that a caller has for one tile after the other.
     """
     array = stored_array(zarr.open_group(zarr_place(path), mode="r"), "reflectance")
+    return _pixels(array, region, out=out)
+
+
+def _pixels(array: zarr.Array[Any], region: Region, *, out: np.ndarray | None = None) -> np.ndarray:
+    """Read (…, y, x) of a region as it is stored; one shard is decoded without Zarr, which is faster."""
     files = stored_files(array, region)
-    if len(files) == 1:
-        pixels = decode_shard(array, files[0], region, out=out)
-        if pixels is not None:
-            return pixels
-    read = np.asarray(array[:, :, region.rows, region.columns])
+    pixels = decode_shard(array, files[0], region, out=out) if len(files) == 1 else None
+    if pixels is not None:
+        return pixels
+    read = np.asarray(array[..., region.rows, region.columns])
     if out is None:
         return read
     out[...] = read
@@ -251,15 +255,8 @@ def read_region(
 def read_blocks(path: Place, region: Region) -> CubeBlocks:
     """Read every layer of one tile as it is stored: what `write_region` was given."""
     group = zarr.open_group(zarr_place(path), mode="r")
-    layers: dict[str, np.ndarray] = {"reflectance": read_region(path, region)}
-    for name in _LAYERS:
-        array = stored_array(group, name)
-        files = stored_files(array, region)
-        pixels = decode_shard(array, files[0], region) if len(files) == 1 else None
-        if pixels is None:
-            pixels = np.asarray(array[:, region.rows, region.columns])
-        layers[name] = pixels
-    return CubeBlocks(**layers)
+    names = ("reflectance", *_LAYERS)
+    return CubeBlocks(**{name: _pixels(stored_array(group, name), region) for name in names})
 
 
 def count_files(path: Place, region: Region) -> int:
@@ -268,9 +265,8 @@ def count_files(path: Place, region: Region) -> int:
     What a record of the tile keeps, to notice a file that was lost, which reads as nodata.
     """
     group = zarr.open_group(zarr_place(path), mode="r")
-    names = ("reflectance", *_LAYERS)
-    files = [stored_files(stored_array(group, name), region) for name in names]
-    return count_there(file for part in files for file in part)
+    arrays = (stored_array(group, name) for name in ("reflectance", *_LAYERS))
+    return count_there(file for array in arrays for file in stored_files(array, region))
 
 
 def count_files_by_tile(path: Place) -> Counter[tuple[int, int]]:
@@ -279,10 +275,8 @@ def count_files_by_tile(path: Place) -> Counter[tuple[int, int]]:
     Lists the cube once instead of asking for each file: what a run does before it begins.
     """
     group, tile = zarr.open_group(zarr_place(path), mode="r"), read_spec(path).tile
-    found: Counter[tuple[int, int]] = Counter()
-    for name in ("reflectance", *_LAYERS):
-        found += count_objects(stored_array(group, name), tile)
-    return found
+    arrays = (stored_array(group, name) for name in ("reflectance", *_LAYERS))
+    return sum((count_objects(array, tile) for array in arrays), Counter[tuple[int, int]]())
 
 
 def open_cube(path: str | Place) -> xr.Dataset:

@@ -24,9 +24,9 @@ def write_whole(array: zarr.Array[Any], region: Region, block: np.ndarray) -> No
     """Write `block` (…, y, x) at `region` of a stored array, which must be whole stored objects.
 
     Each object is replaced at once: a reader, and whoever comes after a kill, finds the old one or
-    the new one. On a local disk the bytes are there for good when this returns, so that a record that follows
-    cannot survive a power cut that the pixels do not. Raises `ValueError` for a region that cuts an
-    object, and for a block of another shape.
+    the new one. On a local disk the bytes are there for good when this returns, so that a record that
+    follows cannot survive a power cut that the pixels do not. Raises `ValueError` for a region that
+    cuts an object, and for a block of another shape.
     """
     stored = (array.shards or array.chunks)[-2:]
     for start, length, step, size in zip(

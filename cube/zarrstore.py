@@ -19,7 +19,7 @@ from zarr.codecs import BloscCodec, BloscShuffle
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from cube.durable import DISK_FAULTS
+from cube.durable import DISK_FAULTS, flush_files, flush_folders
 from cube.errors import InputError, PlaceError, WorkFailedError
 from cube.place import (
     Place,
@@ -112,7 +112,12 @@ def _appear(path: Path, write: Callable[[Path | MemoryStore], None]) -> None:
         draft.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(draft, ignore_errors=True)
         write(draft)
+        # a power cut must not leave records of tiles in a store without its description
+        for above, _, names in os.walk(draft):
+            flush_files(Path(above) / name for name in names)
+            flush_folders([Path(above)])
         draft.rename(path)
+        flush_folders([path.parent])
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -117,17 +117,18 @@ def build_cube(
             work = _work(plan, path)
             run_tasks(client, along_curve(pending), work, on_done=note, stage=stage)
     except InputError:
-        if is_new and not ledger.records():
+        if is_new and not ledger.records("files"):
             remove_store(path)
             if has_grown:
                 put_back(path)
         raise
-    records = ledger.records()
+    records = ledger.records("digest", "lost", "scene_list", "empty_pixels", "filled_pixels")
     lost = lost_scenes({**records, **outcome.unstored})
     _refuse_losses(lost, plan.allowed_losses)
     if len(records) == len(regions):
         drop_earlier(path)
-        drop_notes(path, _notes_of(records))
+        lists: set[tuple[Kind, str]] = {("scenes", one.get("scene_list", "")) for one in records.values()}
+        drop_notes(path, {("settings", plan.made_from.mark), *lists})
     times, bands, height, width = plan.spec.shape
     requests, received = outcome.traffic
     return {
@@ -147,18 +148,9 @@ def build_cube(
     }
 
 
-def _notes_of(records: Mapping[str, dict[str, Any]]) -> set[tuple[Kind, str]]:
-    """Return the notes that records name."""
-    found: set[tuple[Kind, str]] = set()
-    for record in records.values():
-        found.add(("settings", record.get("made_from", {}).get("settings", "")))
-        found.add(("scenes", record.get("scene_list", "")))
-    return found
-
-
 def _pending(plan: CubePlan, path: Place, ledger: Ledger) -> list[Region]:
     """Return the tiles that are to be made: without a record, without their files, or too lossy."""
-    records, files = ledger.records(), count_files_by_tile(path)
+    records, files = ledger.records("files", "lost"), count_files_by_tile(path)
     is_too_lossy = len(lost_scenes(records)) > plan.allowed_losses
 
     def is_done(region: Region) -> bool:
@@ -355,6 +347,8 @@ def build_tile(
             blocks = finish.apply(blocks, periods=spec.periods, bands=spec.bands)
         ledger = Ledger(store=path, inputs=inputs.fingerprint, mark=mark)
         ledger.forget_others(region)
+        if ledger.record_of(region).get("lost"):  # what is made now may be whole
+            ledger.forget(region)
         write_region(path, region, blocks)
         ledger.record(
             region,

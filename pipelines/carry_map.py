@@ -62,16 +62,14 @@ class _Kept:
 def _kept_tiles(earlier: Place) -> dict[str, _Kept]:
     """Return the tiles of an earlier map by what their records are known by."""
     try:
-        spec = map_spec(earlier)
-        records = Ledger(store=earlier, inputs=None).records()
+        if (spec := map_spec(earlier)) is None:
+            return {}
+        return {
+            record["inputs"]: _Kept(store=earlier, region=spec.region(tile), record=record)
+            for tile, record in Ledger(store=earlier, inputs=None).each()
+        }
     except InputError:
         return {}  # nothing can be told of a damaged one: its tiles are made anew
-    if spec is None:
-        return {}
-    return {
-        record["inputs"]: _Kept(store=earlier, region=spec.region(tile), record=record)
-        for tile, record in records.items()
-    }
 
 
 def _carry(
@@ -80,10 +78,11 @@ def _carry(
     try:
         layers = read_map_region(kept.store, kept.region)
     except (ValueError, RuntimeError, KeyError):
-        return region, False  # damaged: it is made anew
+        return region, False  # damaged, or another layout: it is made anew
     if digest(layers) != kept.record.get("digest"):
         return region, False
-    ledger = Ledger(store=job.path, inputs=inputs[region.id])
+    ledger = Ledger(store=job.path, inputs=inputs[region.id], mark=job.mark)
+    ledger.forget_others(region)
     write_map_region(job.path, region, stored_layers(layers, job.layers))
     known = {key: value for key, value in kept.record.items() if key not in ("tile", "inputs")}
     ledger.record(region, known)

@@ -1,6 +1,7 @@
 """The words of `mosaic`: maps of several zones become one map on a common grid."""
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def _mosaic(options: argparse.Namespace) -> dict[str, Any]:
     from cube.errors import InputError
     from cube.mosaic import plan_mosaic
     from cube.place import as_place
-    from pipelines.cluster import connect
+    from pipelines.cluster import connect, reported
     from pipelines.layout import Layout
     from pipelines.mosaic_maps import mosaic_maps
     from pipelines.publish_map import publish_map
@@ -48,7 +49,11 @@ def _mosaic(options: argparse.Namespace) -> dict[str, Any]:
     mosaic = plan_mosaic(maps, crs=options.crs, resolution=options.resolution)
     layout, reporter = Layout(folder=options.to), reporter_for(options)
     section = ClusterSection(kind="threads", workers=options.workers)
-    with sole_user(layout.folder), connect(section) as client:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(sole_user(layout.folder))
+        client = stack.enter_context(connect(section))
+        if options.performance_report is not None:
+            stack.enter_context(reported(options.performance_report))
         made = mosaic_maps(mosaic, layout.map, client, reporter, title=options.title)
         published = publish_map(layout, options.title, reporter)
     areas = ", ".join(f"{name} {area:,.1f}" for name, area in published["hectares"].items())

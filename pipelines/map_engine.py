@@ -66,7 +66,7 @@ def own_pixels(job: MapJob) -> Float32[np.ndarray, "pixel time band"] | None:
 
     Physical units, NaN where not clear.
     """
-    records = Ledger(store=job.path, inputs=None).records()
+    records = Ledger(store=job.path, inputs=None).records("classified")
     regions = [
         region
         for region in job.spec.regions()

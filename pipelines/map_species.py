@@ -107,7 +107,7 @@ def plan_map(
     inputs = fingerprint(
         {
             "algorithm": ALGORITHM,
-            "cube": cube_digest(Ledger(store=cube, inputs=None).records()),
+            "cube": cube_digest(Ledger(store=cube, inputs=None).records("digest")),
             "spec": spec.to_json(),
             "classifier": loaded.fingerprint,
             "classes": [vars(item) for item in classes],
@@ -129,7 +129,9 @@ def plan_map(
             code=ALGORITHM,
             spec=spec,
             classifier=loaded.fingerprint,
-            settings=fingerprint({**settings, "values": [[one.value, one.name] for one in classes]}),
+            settings=fingerprint(
+                {**settings, "values": [[one.value, one.name] for one in classes]}
+            ),
             clip=clip_file,
         ),
         min_months=min_months,
@@ -190,7 +192,7 @@ def map_species(job: MapJob, client: Client, reporter: Reporter) -> dict[str, An
                     error.failed,
                 ) from error
             raise
-    records = ledger.records()
+    records = ledger.records("classified", "digest", "engine", "arithmetic")
     engine = _engine_noted(job, records.values())
     return {
         "path": str(job.path),
@@ -289,7 +291,7 @@ def _forget_unreadable(job: MapJob, regions: list[Region]) -> list[str]:
 
 def tile_inputs(job: MapJob) -> dict[str, str]:
     """Return what the record of each tile of a map is known by, by tile id."""
-    made = Ledger(store=job.cube, inputs=None).records()
+    made = Ledger(store=job.cube, inputs=None).records("reflectance_digest")
     return job.made_from.fingerprints(job.spec.regions(), made)
 
 

@@ -11,14 +11,17 @@ from dask.delayed import delayed
 from distributed import Client
 
 from cube.errors import InputError
+from cube.lease import Mark
 from cube.ledger import Ledger, digest, fingerprint
-from cube.mapstore import UNCLASSIFIED, create_map, map_classes, write_map_region
+from cube.mapstore import UNCLASSIFIED, create_map, write_map_region
 from cube.mosaic import Mosaic, mosaic_block
 from cube.place import Place, remove_store
 from cube.spec import Region
+from cube.storedfiles import sweep_leftovers
 from cube.zarrstore import read_attributes
 from pipelines.cluster import Parcel, TileWork, along_curve, job_of, run_tasks
 from pipelines.progress import Reporter
+from pipelines.sole_user import mark_of
 from pipelines.tile_inputs import MADE_BY
 
 
@@ -28,6 +31,7 @@ class _Job:
 
     mosaic: Mosaic
     path: Place
+    mark: Mark | None
 
 
 def mosaic_maps(
@@ -36,15 +40,16 @@ def mosaic_maps(
     """Make what is missing of a mosaic at `path`; return what the report says of it.
 
     One that was made from other maps, or on another grid, is replaced. Raises `InputError` if
-    `path` holds something that is no map or is one of the maps, `WorkFailedError` unless every tile
-    is done.
+    `path` holds something that is no mosaic or is one of the maps, `WorkFailedError` unless every
+    tile is done.
     """
     started = time.perf_counter()
-    if any(str(part.path) == str(path) for part in mosaic.parts):
+    if any(part.path.resolve() == path.resolve() for part in mosaic.parts):
         raise InputError(f"the mosaic would replace one of its maps, {str(path)!r}; choose another")
     _allocate(mosaic, path, title)
     ledger = Ledger(store=path, inputs=mosaic.inputs)
     ledger.prepare()
+    sweep_leftovers(path)
     regions = mosaic.spec.regions()
     pending = along_curve(ledger.pending(regions))
     with reporter.stage("mosaic", len(regions), already=len(regions) - len(pending)) as stage:
@@ -53,7 +58,7 @@ def mosaic_maps(
             stage.done(tile, seconds=seconds)
 
         run_tasks(client, pending, _work(mosaic, path), on_done=note, stage=stage)
-    records = ledger.records()
+    records = ledger.records("classified", "digest")
     return {
         "path": str(path),
         "tiles": f"{len(records)} of {len(regions)}, {len(regions) - len(records)} failed",
@@ -71,8 +76,13 @@ def mosaic_maps(
 def _allocate(mosaic: Mosaic, path: Place, title: str) -> None:
     """Have an empty map at `path`, or one of the same inputs that is begun."""
     if path.exists():
-        map_classes(path)  # refuses to touch what is no map
-        if read_attributes(path, kind="map").get("mosaic") == mosaic.inputs:
+        made_of = read_attributes(path, kind="map").get("mosaic")
+        if made_of is None:
+            raise InputError(
+                f"{str(path)!r} is a map of its own, which a mosaic would replace; choose another "
+                "folder, or remove it"
+            )
+        if made_of == mosaic.inputs:
             return
         remove_store(path)
     create_map(
@@ -89,7 +99,7 @@ def _allocate(mosaic: Mosaic, path: Place, title: str) -> None:
 
 
 def _work(mosaic: Mosaic, path: Place) -> TileWork[Region]:
-    parcel = Parcel(job=_Job(mosaic=mosaic, path=path))
+    parcel = Parcel(job=_Job(mosaic=mosaic, path=path, mark=mark_of(path)))
     make = delayed(partial(_mosaic_tile, parcel.key), pure=False)
 
     def tasks(regions: Sequence[Region]) -> list[Any]:
@@ -103,7 +113,7 @@ def _mosaic_tile(key: str, region: Region) -> float:
     job: _Job = job_of(key)
     started = time.perf_counter()
     layers = mosaic_block(job.mosaic, region)
-    ledger = Ledger(store=job.path, inputs=job.mosaic.inputs)
+    ledger = Ledger(store=job.path, inputs=job.mosaic.inputs, mark=job.mark)
     ledger.forget_others(region)
     write_map_region(job.path, region, dict(zip(job.mosaic.names, layers, strict=True)))
     seconds = time.perf_counter() - started

@@ -21,6 +21,7 @@ from pipelines.plan import CubePlan
 from pipelines.plan_stores import cube_size
 from pipelines.progress import Reporter
 from pipelines.recipe_cluster import ClusterSection
+from pipelines.tile_inputs import looks_of
 
 _MOST_TILES = 256
 """Tiles, evenly over the cube, whose scenes are counted for all of them."""
@@ -47,19 +48,25 @@ def _pixels(region: Region, record: Mapping[str, Any]) -> float:
     return float(region.height * region.width)
 
 
-def _looks(region: Region, record: Mapping[str, Any]) -> float:
-    return region.height * region.width * max(len(record.get("scenes", ())), 1)
+def _scenes(region: Region, record: Mapping[str, Any]) -> float:
+    scenes = sum(len(look.split("+")) for look in looks_of(record))
+    return float(region.height * region.width * max(scenes, 1))
 
 
 def recorded_rate(store: Place, regions: Iterable[Region], *, work: Work = _pixels) -> Rate | None:
-    """Return what the records of a store say, whatever their inputs; None if there is none."""
-    records = Ledger(store=store, inputs=None).records()
-    known = [(region, records[region.id]) for region in regions if region.id in records]
-    timed = [(region, one) for region, one in known if isinstance(one.get("seconds"), int | float)]
-    done = sum(work(region, one) for region, one in timed)
-    if not done:
-        return None
-    return Rate(seconds=sum(one["seconds"] for _, one in timed) / done, tiles=len(timed))
+    """Return what the records of a store say, whatever their inputs; None if there is none.
+
+    Tiles that were taken over from an earlier store, in part or whole, say nothing of making one.
+    """
+    by_id = {region.id: region for region in regions}
+    done, seconds, tiles = 0.0, 0.0, 0
+    for tile, record in Ledger(store=store, inputs=None).each():
+        took = record.get("seconds")
+        if tile in by_id and isinstance(took, int | float) and not record.get("taken_over"):
+            done += work(by_id[tile], record)
+            seconds += took
+            tiles += 1
+    return Rate(seconds=seconds / done, tiles=tiles) if done else None
 
 
 def cube_rate(plan: CubePlan, store: Place) -> Rate | None:
@@ -77,7 +84,8 @@ def cube_rate(plan: CubePlan, store: Place) -> Rate | None:
     if found is None:
         return None
     stored = sum(size for _, size in files_below(store))
-    whole = cube_size(spec).size * found.tiles / spec.tile_count
+    recorded = len(Ledger(store=store, inputs=None).records("seconds"))
+    whole = cube_size(spec).size * recorded / spec.tile_count
     return replace(found, packed=min(stored / whole, 1.0))
 
 
@@ -128,14 +136,14 @@ def work_ahead(plan: CubePlan) -> float:
     if work is _pixels:
         return float(plan.spec.pixel_count)
     chosen = regions[:: max(len(regions) // _MOST_TILES, 1)]
-    looks = [max(sum(map(len, plan.made_from.scenes_of(region).values())), 1) for region in chosen]
-    return float(plan.spec.pixel_count * np.mean(looks))
+    scenes = [max(sum(map(len, plan.made_from.scenes_of(region).values())), 1) for region in chosen]
+    return float(plan.spec.pixel_count * np.mean(scenes))
 
 
 def _work_of(plan: CubePlan) -> Work:
     """Return what the time of a tile grows with: its scenes, where they are read one by one."""
     is_read = plan.scenes is not None and isinstance(plan.source, SceneComposites)
-    return _looks if is_read else _pixels
+    return _scenes if is_read else _pixels
 
 
 def time_facts(rate: Rate | None, work: float, *, workers: int | None, name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cube.errors import InputError, WorkFailedError
 from cube.ledger import Ledger, fingerprint
+from cube.spec import Region
 from pipelines.build_cube import build_cube, cube_digest, lost_scenes
 from pipelines.cluster import FailedTile, TilesFailedError, connect, reported
 from pipelines.content import content_of_file
@@ -246,7 +247,7 @@ class Run(Learning[Recipe]):
         from pipelines.publish_map import PICTURES, publish_map
 
         total = self.plan.spec.tile_count
-        tiles = Ledger(store=self.layout.map, inputs=None).records()
+        tiles = Ledger(store=self.layout.map, inputs=None).records("digest")
         if len(tiles) < total:
             raise InputError(
                 f"the map has {len(tiles)} of {total} tiles; run `canopycube map` first"
@@ -264,10 +265,12 @@ class Run(Learning[Recipe]):
         found = publish_map(self.layout, self.recipe.name, self.reporter)
         return self._end("published", inputs, found)
 
-    def _refuse_damaged_map(self) -> None:
+    def _refuse_damaged_map(self, regions: Sequence[Region] | None = None) -> None:
+        """Raise `WorkFailedError` if any of the map's `regions`, by default all tiles, is damaged."""
         from pipelines.map_species import forget_damaged
 
-        if damaged := forget_damaged(self.layout.map, self.plan.spec.regions()):
+        regions = self.plan.spec.regions() if regions is None else regions
+        if damaged := forget_damaged(self.layout.map, regions):
             raise WorkFailedError(
                 f"tiles {', '.join(damaged)} of the map are lost or damaged. Their records are "
                 "removed: run `canopycube map` again"
@@ -307,8 +310,8 @@ class Run(Learning[Recipe]):
         """Say whether every tile of the cube is there."""
         if not self.layout.cube.exists():
             return False
-        records = Ledger(store=self.layout.cube, inputs=self.plan.tile_inputs).records()
-        return len(records) == self.plan.spec.tile_count
+        ledger = Ledger(store=self.layout.cube, inputs=self.plan.tile_inputs)
+        return not ledger.pending(self.plan.spec.regions())
 
     def _make_plan(self, *, update_lock: bool = False) -> CubePlan:
         with ExitStack() as stack:
@@ -344,7 +347,7 @@ class Run(Learning[Recipe]):
         return {"cube": cube, "file": content_of_file(section.file)}
 
     def _cube_records(self) -> dict[str, dict[str, Any]]:
-        """Return the ledger of the cube; `InputError` unless the cube is there and complete.
+        """Return `digest` and `lost` of each tile; `InputError` unless the cube is there and complete.
 
         `WorkFailedError` if more scenes are lost in it than the recipe allows.
         """
@@ -352,7 +355,8 @@ class Run(Learning[Recipe]):
             raise InputError(
                 f"there is no cube at {str(self.layout.cube)!r}; run `canopycube build` first"
             )
-        records = Ledger(store=self.layout.cube, inputs=self.plan.tile_inputs).records()
+        ledger = Ledger(store=self.layout.cube, inputs=self.plan.tile_inputs)
+        records = ledger.records("digest", "lost")
         total = self.plan.spec.tile_count
         if len(records) < total:
             raise InputError(

@@ -46,7 +46,7 @@ def sole_user(
         kind = WorkFailedError if error.errno in DISK_FAULTS else InputError
         raise kind(f"outputs.folder {str(folder)!r} cannot be written: {error.strerror}") from error
     with file, contextlib.ExitStack() as stack:
-        _lock(file, folder, waits=waits)
+        _lock(file, folder, waits=waits, say=say)
         stack.callback(_leave_no_trace, folder)
         for place in dict.fromkeys((folder, stores or folder)):
             check_place(place)
@@ -64,8 +64,17 @@ def refuse_lost_leases() -> None:
 
 
 def mark_of(store: Place) -> Mark | None:
-    """Return the mark of the lease under which this process may write a store; None without one."""
-    return next((lease.mark for lease in _held if lease.folder == store.parent), None)
+    """Return the mark of the lease under which this process may write a store; None without one.
+
+    That is the lease of a folder above the store: of zones it is their run's.
+    """
+    return next((lease.mark for lease in _held if _lies_in(store, lease.folder)), None)
+
+
+def _lies_in(store: Place, folder: Place) -> bool:
+    if isinstance(store, Path):
+        return isinstance(folder, Path) and store.is_relative_to(folder)
+    return str(store).startswith(f"{folder}/")
 
 
 @contextlib.contextmanager
@@ -79,7 +88,7 @@ def _leased(lease: Lease, *, waits: bool, say: Callable[[str], None] | None) -> 
         lease.release()
 
 
-def _lock(file: IO[str], folder: Path, *, waits: bool) -> None:
+def _lock(file: IO[str], folder: Path, *, waits: bool, say: Callable[[str], None] | None) -> None:
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,6 +99,9 @@ def _lock(file: IO[str], folder: Path, *, waits: bool) -> None:
                     f"another run {f'({owner}) ' if owner else ''}is at work in {str(folder)!r}; "
                     "wait for it (--wait), or choose another outputs.folder"
                 ) from error
+            if say is not None:
+                say(f"another run is at work in {str(folder)!r}: waiting for it")
+                say = None  # once
             time.sleep(0.5)
         except OSError as error:
             if error.errno in _NO_LOCKS:
@@ -100,6 +112,9 @@ def _lock(file: IO[str], folder: Path, *, waits: bool) -> None:
 
 
 def _leave_no_trace(folder: Path) -> None:
-    """Remove the folder if nothing was made in it."""
-    if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= _OWN:
+    """Remove the folder if nothing was made in it, and it is not another host's run's by now."""
+    if not folder.is_dir() or not {entry.name for entry in folder.iterdir()} <= _OWN:
+        return
+    owner = current_owner(folder)
+    if owner is None or owner.is_free:
         shutil.rmtree(folder)

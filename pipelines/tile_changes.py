@@ -13,7 +13,7 @@ from cube.store import read_spec
 from pipelines.carry_cube import carried_by_tile, earlier_cubes
 from pipelines.ledger_notes import read_note
 from pipelines.plan import CubePlan
-from pipelines.tile_inputs import TileInputs, changed_parts
+from pipelines.tile_inputs import TileInputs, changed_parts, looks_of
 
 _AT_ONCE = 4096
 """Tiles that are looked at together."""
@@ -171,15 +171,9 @@ def _details(
                 yield f"scene {scene.id} has come"
             elif _stamp(then[scene.id]) != _stamp(now[scene.id]):
                 yield f"scene {scene.id} was changed"
-    for name in sorted(_looked_at(record) - now.keys()):
+    seen = {name for look in looks_of(record) for name in look.split("+")}
+    for name in sorted(seen - now.keys()):
         yield f"scene {name} is gone"
-
-
-def _looked_at(record: Mapping[str, Any]) -> set[str]:
-    """Return the ids of the scenes that a tile's record names."""
-    scenes = record.get("scenes")
-    parts = scenes.values() if isinstance(scenes, dict) else []
-    return {name for part in parts for look in part for name in str(look).split("+")}
 
 
 def _short(value: Any) -> str:

@@ -170,6 +170,18 @@ class CubeInputs:
         return TouchingScenes(self.scenes)
 
 
+def looks_of(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the ids of the looks that a cube's record names, of whichever version it is.
+
+    A look of several scenes has their ids with "+" in between.
+    """
+    scenes = record.get("scenes")
+    parts: Iterable[Any] = scenes.values() if isinstance(scenes, dict) else [scenes]
+    for part in parts:
+        if isinstance(part, list):
+            yield from (one for one in part if isinstance(one, str))
+
+
 def changed_parts(before: Mapping[str, Any], now: TileInputs) -> list[str]:
     """Return what differs between the inputs that a record keeps and those of now, in words.
 

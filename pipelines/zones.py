@@ -28,10 +28,6 @@ from pipelines.recipe_cluster import ClusterSection
 from pipelines.recipe_cube import AreaSection
 from pipelines.run import Run
 
-EACH_ZONE = "utm-each"
-"""Value of `grid.crs` for a cube per UTM zone."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class ZoneLayout(Layout):
     """Where one zone keeps its results; the classifier is that of all zones."""
@@ -179,29 +175,25 @@ class ZonedRun(Run):
         if table is not None:
             from pipelines.map_table import write_map_table
 
+            self._refuse_damaged_map(mosaic.spec.regions())
             found["table"] = write_map_table(self.layout.map, table, self.reporter)
         return self._end("map", inputs, found)
 
     def publish(self) -> dict[str, Any]:
         """Write the mosaic for other programs and for people; only a whole one is published."""
-        from pipelines.map_species import forget_damaged
         from pipelines.publish_map import PICTURES, publish_map
 
         made = self.report.get("map")
         if made is None or not self.layout.map.exists():
             raise InputError("there is no finished map yet; run `canopycube map` first")
         mosaic = self._mosaic()
-        tiles = Ledger(store=self.layout.map, inputs=mosaic.inputs).records()
+        tiles = Ledger(store=self.layout.map, inputs=mosaic.inputs).records("digest")
         if len(tiles) < mosaic.spec.tile_count or cube_digest(tiles) != made["digest"]:
             raise InputError(
                 f"the mosaic has {len(tiles)} of {mosaic.spec.tile_count} tiles of the zones' maps "
                 "as they are now; run `canopycube map` first"
             )
-        if damaged := forget_damaged(self.layout.map, mosaic.spec.regions()):
-            raise InputError(
-                f"tiles {', '.join(damaged)} of the mosaic are lost or damaged. Their records are "
-                "removed: run `canopycube map` again"
-            )
+        self._refuse_damaged_map(mosaic.spec.regions())
         inputs = fingerprint({"map": made["inputs"], "name": self.recipe.name})
         files = [self.layout.folder / name for name in PICTURES]
         if self._is_done("published", inputs) and all(file.exists() for file in files):

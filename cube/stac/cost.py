@@ -15,11 +15,12 @@ from shapely.geometry.base import BaseGeometry
 
 from cube.cog import FIRST_BYTES, KEPT_BYTES, Cog, Level, pieces
 from cube.mask import ClearMask
-from cube.spec import CubeSpec
+from cube.spec import CubeSpec, tile_region
 from cube.stac.footprint import meets_boxes, unwrapped
 from cube.stac.pixels import PixelReader
 from cube.stac.scene import SCL, Scene
-from cube.stac.tileparts import part_of, parts_of, tile_boxes
+from cube.stac.tileparts import part_of, parts_of
+from cube.stac.touching import tile_boxes
 from cube.touched import numbers_of
 
 _MOST_PAIRS = 49
@@ -219,8 +220,10 @@ class Reading:
         every = int(pair.max(initial=-1)) + 1
         step = max(-(-every // _MOST_PAIRS), 1)
         chosen = np.flatnonzero(pair % step == 0)
-        row, column = np.divmod(number[chosen], across)
-        boxes = tile_boxes(self.spec, row, column)
+        shape = self.spec.shape[2:]
+        places = (divmod(one, across) for one in number[chosen].tolist())
+        tiles = [tile_region(shape, edge, *place) for place in places]
+        boxes = tile_boxes(tiles, self.spec.geobox)
         is_met = meets_boxes(unwrapped(scene.footprint), boxes, self.spec.crs)
         groups: dict[int, list[int]] = {}
         for tile in np.flatnonzero(is_met).tolist():

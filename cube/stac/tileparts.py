@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from odc.geo.geobox import GeoBox
 
 from cube.spec import CubeSpec
@@ -54,23 +54,6 @@ def _place_of(grid: GeoBox) -> _Place:
 def part_of(grid: GeoBox, box: tuple[float, float, float, float]) -> tuple[slice, slice] | None:
     """(rows, columns) of a north-up grid that a box in its CRS touches, or None."""
     return _place_of(grid).part(box)
-
-
-def tile_boxes(
-    spec: CubeSpec, row: Int64[np.ndarray, " tile"], column: Int64[np.ndarray, " tile"]
-) -> Float64[np.ndarray, "tile 4"]:
-    """Return (left, bottom, right, top) of tiles of a cube."""
-    place, (height, width) = _place_of(spec.geobox), spec.shape[2:]
-    top, bottom = (np.minimum(number * spec.tile, height) for number in (row, row + 1))
-    left, right = (np.minimum(number * spec.tile, width) for number in (column, column + 1))
-    return np.column_stack(
-        [
-            place.left + left * place.width,
-            place.top - bottom * place.height,
-            place.left + right * place.width,
-            place.top - top * place.height,
-        ]
-    )
 
 
 def parts_of(

@@ -48,7 +48,7 @@ def replace_lost(client: Client) -> None:
     """
     section = asked_of(client)
     if section.kind == "local" and section.maximum is None:
-        cluster = client.cluster
+        cluster: Any = client.cluster
         if len(cluster.workers) < len(cluster.worker_spec):
             cluster.scale(len(cluster.worker_spec))
 

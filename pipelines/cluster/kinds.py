@@ -1,5 +1,6 @@
 """A kind of cluster in, the cluster out: imported only when asked for."""
 
+import contextlib
 import importlib
 import inspect
 from collections.abc import Callable
@@ -45,7 +46,11 @@ def make_cluster(section: ClusterSection) -> Any:
         # what serves workers and dashboard is ours to choose here, as for `local`
         with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
             cluster = make(**options)
-        _ask_for_workers(cluster, section)
+        with contextlib.ExitStack() as unasked:
+            # or jobs and machines that nobody uses would stay
+            unasked.enter_context(contextlib.closing(cluster))
+            _ask_for_workers(cluster, section)
+            unasked.pop_all()
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(_text(section, error)) from None
     except Exception as error:  # noqa: BLE001 - of packages that we do not know
@@ -123,12 +128,13 @@ def _ask_for_workers(cluster: Any, section: ClusterSection) -> None:
 
 
 def _text(section: ClusterSection, error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = str(error)
     for value in _texts_in(section.options):
-        text = text.replace(value, _HIDDEN)
+        for shown in (value, repr(value)[1:-1]):  # as a dict would show it
+            text = text.replace(shown, _HIDDEN)
     return (
         f"the cluster of cluster.kind {section.kind!r} cannot be made: "
-        f"{type(error).__name__}: {text[:300]}"
+        f"{type(error).__name__}: {' '.join(text.split())[:300]}"
     )
 
 

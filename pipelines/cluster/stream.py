@@ -51,6 +51,9 @@ _LONGEST_PAUSE = 60.0
 
 _LONGEST_GATHER = 60.0
 
+_GONE = (OSError, TimeoutError, RuntimeError, ValueError, ClosedClientError)
+"""What a client raises whose scheduler is gone."""
+
 
 def run_tasks(
     client: Client,
@@ -134,7 +137,7 @@ class _Stream(Generic[Tile]):
     def end(self) -> None:
         """Take back what is under way, and clear up on the workers."""
         # of a scheduler that is gone nothing can be taken back, and why is being raised already
-        with contextlib.suppress(OSError, TimeoutError, RuntimeError, ValueError):
+        with contextlib.suppress(*_GONE):
             if self.client.status == "running":
                 self.client.cancel(list(self._under_way), force=True)
                 if self._is_ready:
@@ -340,5 +343,5 @@ def _told_of_refusals(client: Client, stage: Stage) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError, TimeoutError, RuntimeError, ValueError):
+        with contextlib.suppress(*_GONE):
             client.unsubscribe_topic(REFUSED)

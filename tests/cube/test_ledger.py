@@ -38,6 +38,7 @@ def test_done_is_what_is_recorded(ledger):
     assert ledger.records()["r0001c0001"]["scenes"] == ["y"]
     ledger.prepare()
     assert len(ledger.records()) == 1
+    assert ledger.records("scenes", "none") == {"r0001c0001": {"scenes": ["y"]}}
 
 
 def test_other_inputs_do_the_tile_again(ledger):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from dask.delayed import delayed
 from distributed import Client, KilledWorker
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cube.errors import InputError, WorkFailedError
@@ -365,6 +365,7 @@ def test_which_fault_an_error_is(error: Exception, fault: Fault) -> None:
     assert reason_of(OSError("a\n  b" + "c" * 500)) == f"OSError: a b{'c' * 500}"[:300]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 70_000), st.integers(0, 70_000)), max_size=40))
 def test_the_order_is_that_of_interleaved_bits(places: list[tuple[int, int]]) -> None:
     some = [Tile(row=row, column=column) for row, column in places]

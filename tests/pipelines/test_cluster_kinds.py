@@ -243,12 +243,31 @@ def test_what_a_class_refuses_is_told_without_the_values(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(kinds, "cluster_class", lambda kind: refuse)
     section = ClusterSection(
-        kind="mine", workers=1, options={"login": {"token": "hunter2"}, "hosts": ["secret.host"]}
+        kind="mine",
+        workers=1,
+        options={"login": {"token": "hunter2", "key": "a\nb  c"}, "hosts": ["secret.host"]},
     )
     with pytest.raises(InputError, match="'mine' cannot be made: ValueError: cannot log") as raised:
         make_cluster(section)
-    assert "hunter2" not in str(raised.value)
-    assert "secret.host" not in str(raised.value)
+    for part in ("hunter2", "b  c", "b c", "secret.host"):
+        assert part not in str(raised.value)
+
+
+@pytest.mark.usefixtures("_adds_kinds")
+def test_a_cluster_that_gives_no_workers_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+
+    class Stingy:
+        def scale(self, workers: int) -> None:
+            raise PermissionError(f"no rights to have {workers}")
+
+        def close(self) -> None:
+            ended.append(True)
+
+    monkeypatch.setattr(kinds, "cluster_class", lambda kind: Stingy)
+    with pytest.raises(WorkFailedError, match="PermissionError: no rights to have 2"):
+        make_cluster(ClusterSection(kind="mine", workers=2))
+    assert ended == [True]
 
 
 @pytest.mark.usefixtures("_adds_kinds")

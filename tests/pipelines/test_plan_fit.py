@@ -19,7 +19,7 @@ from cube.store import CubeBlocks, create_cube, write_region
 from pipelines import plan_fit
 from pipelines.memory import Memory
 from pipelines.plan_fit import Room, disk_warning, refuse_too_large, room_of
-from pipelines.plan_rate import recorded_rate, time_facts
+from pipelines.plan_rate import _scenes, recorded_rate, time_facts
 from pipelines.plan_stores import cube_size, map_size
 from pipelines.recipe import Recipe
 from pipelines.recipe_cluster import ClusterSection
@@ -208,6 +208,22 @@ def test_rates_are_those_of_the_records(tmp_path: Path) -> None:
         "map_measured_tiles": 0,
     }
     assert time_facts(rate, work=1.0, workers=None, name="map")["map_seconds"] is None
+
+
+def test_the_work_of_a_tile_is_its_pixels_times_its_scenes(tmp_path: Path) -> None:
+    spec = spec_of(100, 170)
+    create_cube(tmp_path / "cube.zarr", spec)
+    ledger = Ledger(store=tmp_path / "cube.zarr", inputs="any")
+    ledger.prepare()
+    first, second, third, *_ = spec.regions()
+    of_period = {"2022-01": ["a", "b+c"], "2022-02": ["d"], "2022-03": []}  # four scenes
+    ledger.record(first, {"seconds": 8.0, "scenes": of_period, "taken_over": 0})
+    ledger.record(second, {"seconds": 2.0, "scenes": ["a"]})  # as of an earlier version
+    ledger.record(third, {"seconds": 0.1, "scenes": of_period, "taken_over": 3})
+    rate = recorded_rate(tmp_path / "cube.zarr", spec.regions(), work=_scenes)
+    assert rate is not None
+    assert rate.tiles == 2
+    assert rate.seconds == pytest.approx(10 / ((4 + 1) * 64 * 64))
 
 
 def test_sizes_are_whole_numbers_of_python() -> None:

@@ -17,6 +17,7 @@ from cube.samplestore import open_samples
 from pipelines.progress import Reporter
 from pipelines.recipe import read_recipe
 from pipelines.run import open_run
+from pipelines.sole_user import mark_of, sole_user
 from pipelines.zones import ZonedRun
 
 RECIPE = """
@@ -211,9 +212,30 @@ def test_maps_that_are_there_are_laid_together_by_a_command(
     code, _, err = command("mosaic", *zones, "--to", zones[0])
     assert code == 2
     assert "the mosaic would replace one of its maps" in err
+    link = tmp_path / "link"
+    link.symlink_to(zones[1])
+    code, _, err = command("mosaic", *zones, "--to", link)
+    assert code == 2
+    assert "the mosaic would replace one of its maps" in err
+    code, _, err = command("mosaic", zones[0], "--to", zones[1])
+    assert code == 2
+    assert "is a map of its own, which a mosaic would replace" in err
+    assert open_map(zones[1] / "map.zarr").rio.crs.to_epsg() == 32634
+    code, _, err = command("mosaic", *zones, "--to", tmp_path / "fine", "--resolution", "0")
+    assert code == 2
+    assert "grid resolution 0.0 is not a positive number" in err
     code, _, err = command("mosaic", tmp_path, "--to", tmp_path / "more")
     assert code == 2
     assert "there is no map at" in err
+
+
+def test_zones_are_written_under_the_lease_of_their_run(tmp_path: Path) -> None:
+    with sole_user(tmp_path / "out"):
+        mark = mark_of(tmp_path / "out" / "zone-32633" / "cube.zarr")
+        assert mark is not None
+        assert mark.folder == tmp_path / "out"
+        assert mark_of(tmp_path / "out" / "cube.zarr") == mark
+        assert mark_of(tmp_path / "other" / "cube.zarr") is None
 
 
 def test_labels_elsewhere_are_refused_before_the_build(tmp_path: Path) -> None:
