@@ -86,7 +86,7 @@ class Owner:
     @property
     def is_dead(self) -> bool:
         """Whether he is known to have ended; of another machine nobody knows."""
-        return self.is_here and _life(self.process) != self.life
+        return self.is_here and _life(self.process) != self.life and not _is_hidden(self.process)
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host!r}"
@@ -269,6 +269,17 @@ def _life(process: int) -> str:
     except OSError:
         return ""
     return "" if state in "ZX" else f"{boot} {space} {fields[18]}"
+
+
+def _is_hidden(process: int) -> bool:
+    """Say whether a process lives of which /proc shows us nothing (`hidepid`): another user's."""
+    try:
+        os.kill(process, 0)  # sends nothing
+    except PermissionError:
+        return not _life(process)
+    except (ProcessLookupError, OverflowError):
+        pass
+    return False
 
 
 def _refusal(folder: Place, owner: Owner) -> str:

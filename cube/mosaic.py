@@ -31,7 +31,6 @@ from cube.touched import runs_of, touched_tiles
 from cube.warp import place
 from cube.zarrstore import read_attributes, stored_array
 
-
 ALGORITHM = 1
 """Counted up when the same maps give other pixels, so that older tiles are made again."""
 

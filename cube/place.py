@@ -245,7 +245,7 @@ def _right_below(folder: Place) -> tuple[list[str], list[str]]:
     if isinstance(folder, RemoteFolder):
         folders, names = _bucket().right_below(folder.url)
         return folders, names
-    above, below = [], []
+    above, below = list[str](), list[str]()
     # not by `glob`, which takes a folder that it may not read for an empty one
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:

@@ -113,7 +113,7 @@ class CubeSpec:
                 "e.g. crs = 'utm' or 'EPSG:32633'"
             )
         transform = self.geobox.transform
-        if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+        if transform.b or transform.d or not transform.a > 0 > transform.e:  # nor NaN
             raise InputError(
                 f"the cube's grid is turned (transform {list(transform)[:6]}); it needs north up"
             )

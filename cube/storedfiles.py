@@ -116,10 +116,15 @@ def sweep_leftovers(path: Place) -> None:
     if not isinstance(path, Path):
         return
     for name in all_names(path):
-        if _LEFTOVER.fullmatch(name.rpartition("/")[2]):
+        if is_leftover(name):
             (path / name).unlink(missing_ok=True)
     for draft in path.parent.glob(f".{glob.escape(path.name)}.*.draft"):
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def is_leftover(name: str) -> bool:
+    """Say whether the name of a file in a store is one that a killed writer left."""
+    return _LEFTOVER.fullmatch(name.rpartition("/")[2]) is not None
 
 
 _LEFTOVER = re.compile(r"\..+\.draft|.+\.[0-9a-f]{32}\.partial")

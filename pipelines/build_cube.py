@@ -35,7 +35,7 @@ from cube.store import (
     create_cube,
     write_region,
 )
-from cube.storedfiles import sweep_leftovers
+from cube.storedfiles import is_leftover, sweep_leftovers
 from pipelines.carry_cube import (
     Carried,
     CarriedBlocks,
@@ -127,7 +127,9 @@ def build_cube(
     _refuse_losses(lost, plan.allowed_losses)
     if len(records) == len(regions):
         drop_earlier(path)
-        lists: set[tuple[Kind, str]] = {("scenes", one.get("scene_list", "")) for one in records.values()}
+        lists: set[tuple[Kind, str]] = {
+            ("scenes", one.get("scene_list", "")) for one in records.values()
+        }
         drop_notes(path, {("settings", plan.made_from.mark), *lists})
     times, bands, height, width = plan.spec.shape
     requests, received = outcome.traffic
@@ -303,7 +305,7 @@ def _shares(
 
 def _size(store: Place) -> int:
     """Return the bytes of a store; what a killed writer left over does not count."""
-    return sum(size for name, size in files_below(store) if ".partial" not in name)
+    return sum(size for name, size in files_below(store) if not is_leftover(name))
 
 
 def cube_digest(records: Mapping[str, dict[str, Any]]) -> str:

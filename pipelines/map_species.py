@@ -26,6 +26,7 @@ from cube.mapstore import (
     read_map_region,
 )
 from cube.place import Place
+from cube.soundness import is_damage
 from cube.spec import Region
 from cube.store import read_region, read_spec
 from cube.storedfiles import sweep_leftovers
@@ -317,7 +318,5 @@ def forget_damaged(path: Place, regions: Iterable[Region]) -> list[str]:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Return whether an error says that stored bytes are wrong: a checksum's, or a codec's."""
-    if isinstance(error, RuntimeError):  # as Blosc's; other ones are of threads and the like
-        return "decompress" in str(error)
-    return isinstance(error, ValueError) and not isinstance(error, InputError)
+    """Return whether stored bytes are wrong; a file that may not be opened is whole for all we know."""
+    return is_damage(error) and not isinstance(error, OSError)

@@ -251,7 +251,7 @@ def _refuse_other_arithmetic(job: MapJob) -> None:
 def _refuse_other_pixels(block: np.ndarray, job: MapJob, region: Region) -> None:
     """Refuse a tile of the cube that is not what was built: a lost object reads as nodata."""
     if _pixels_of(job, region) != digest(block):
-        Ledger(store=job.cube, inputs=None).forget(region)
+        Ledger(store=job.cube, inputs=None, mark=job.mark).forget(region)
         raise WorkFailedError(f"the cube is not what was built here. {BUILD_ANEW}")
 
 

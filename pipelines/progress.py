@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pipelines.printable import printable
 from pipelines.tally import Tally
 
 LOG_EVERY = 300.0
@@ -61,8 +62,8 @@ class Reporter:
         self.is_live = not is_quiet and not has_events and sys.stderr.isatty()
 
     def say(self, text: str) -> None:
-        """Print one line."""
-        self.console.print(text, markup=False)
+        """Print one line; names of others in it cannot command the terminal."""
+        self.console.print(printable(text), markup=False)
         self.event("said", text=text)
 
     def event(self, name: str, **facts: Any) -> None:

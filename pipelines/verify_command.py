@@ -1,6 +1,7 @@
 """The words of `verify` in, certificates out; what is damaged is forgotten and made anew, if wished."""
 
 import argparse
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class NotWholeError(WorkFailedError):
 
 def verify_command(options: argparse.Namespace) -> dict[str, Any]:
     """Verify what the command line names; raises `NotWholeError` unless all of it is whole."""
+    if options.workers is not None and options.workers < 1:
+        raise InputError(f"--workers {options.workers}; expected 1 or more")
     reporter = Reporter(is_quiet=options.json)
     given = as_place(options.store)
     if isinstance(given, Path) and given.is_file():
@@ -91,8 +94,16 @@ def _verify_places(
             f"{str(folder)!r} is on an object store: give the recipe to `verify --repair`, so that no "
             "other run is at work there"
         )
-    with sole_user(folder):
+    with contextlib.ExitStack() as stack:
+        for one in _homes(folder):
+            stack.enter_context(sole_user(one))
         return [_repaired(store.place, reporter, options) for store in stores]
+
+
+def _homes(folder: Path) -> list[Path]:
+    """Return the folders whose runs may write stores in one: a zone is written by the run above it."""
+    is_zone = folder.resolve().name.startswith("zone-")
+    return [folder.resolve().parent, folder] if is_zone else [folder]
 
 
 def _verified(
@@ -166,6 +177,7 @@ def stale_against_plan(run: Any) -> IsStale:
             return ""
         parts = record.get("made_from")
         before = parts if isinstance(parts, dict) else {}
-        return "; ".join(changed_parts(before, run.plan.made_from.of(region)))
+        changes = changed_parts(before, run.plan.made_from.of(region))
+        return "; ".join(changes) or "its record is of other inputs than it says"
 
     return is_stale

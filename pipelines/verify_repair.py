@@ -7,7 +7,7 @@ import zarr
 from cube.ledger import Ledger
 from cube.place import Place, remove_files, zarr_place
 from cube.soundness import CheckedStore, LayoutFault, any_above, mend_layout
-from cube.storedfiles import stored_files
+from cube.storedfiles import is_leftover, stored_files
 from cube.zarrstore import stored_array
 from pipelines.verify_store import Certificate
 
@@ -21,14 +21,14 @@ def repair_store(made: Certificate) -> list[str]:
     own description. Raises `OSError`.
     """
     store = made.store
-    mend_layout(
-        store,
-        [LayoutFault(name=one.place, what=one.what) for one in made.faults if one.kind == "layout"],
-    )
     links = [fault.place for fault in made.faults if fault.kind == "link"]
     strays = [fault.place for fault in made.faults if fault.kind in ("outside", "record")]
     remove_files([within(store.place, name) for name in (*links, *strays)])
-    remove_files([within(store.place, name) for name in made.leftovers if _is_draft(name)])
+    mend_layout(  # after the links are gone: what they lead to is not to be written
+        store,
+        [LayoutFault(name=one.place, what=one.what) for one in made.faults if one.kind == "layout"],
+    )
+    remove_files([within(store.place, name) for name in made.leftovers if is_leftover(name)])
     forgotten = []
     for fault in made.faults:
         if fault.kind == "damaged":
@@ -40,7 +40,9 @@ def repair_store(made: Certificate) -> list[str]:
 
 def _forget(store: CheckedStore, tile: str, links: list[str]) -> None:
     region = store.spec.region(tile)
-    Ledger(store=store.place, inputs=None).forget(region)
+    ledger = Ledger(store=store.place, inputs=None)
+    if ledger.folder.exists():
+        ledger.forget(region)
     group = zarr.open_group(zarr_place(store.place), mode="r")
     prefix = len(str(store.place)) + 1
     files = [
@@ -48,10 +50,6 @@ def _forget(store: CheckedStore, tile: str, links: list[str]) -> None:
     ]
     # what lies behind a link is not the store's to remove
     remove_files([file for file in files if not any_above(str(file)[prefix:], links)])
-
-
-def _is_draft(name: str) -> bool:
-    return name.endswith((".draft", ".partial")) or ".partial" in name.rpartition("/")[2]
 
 
 def within(place: Place, name: str) -> Place:

@@ -5,7 +5,7 @@ Tiles are read by threads, each in the memory of one tile; nothing outside the s
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from cube.soundness import (
 from cube.spec import Region
 from pipelines import stop
 from pipelines.progress import Reporter
+from pipelines.tile_inputs import looks_of
 
 FaultKind = Literal[
     "layout", "link", "damaged", "missing", "unrecorded", "stale", "record", "outside", "ledger"
@@ -174,7 +175,7 @@ def verify_store(
             what = _STRAYS[stray.kind]
             made.faults.append(Fault(place=stray.name, kind=stray.kind, what=what))
     made.objects, made.bytes = objects.number, objects.bytes
-    for wrong in layout_faults(store):
+    for wrong in layout_faults(store, links=objects.links):
         made.faults.append(Fault(place=wrong.name, kind="layout", what=wrong.what))
     if any(fault.kind == "layout" for fault in made.faults):
         made.states["unread"] = made.tiles  # what would decode them is not what we write
@@ -258,15 +259,6 @@ def _note_record(made: Certificate, region: Region, record: Mapping[str, Any]) -
         made.settings.add(str(parts.get("settings")))
         if "classifier" in parts:
             made.classifiers.add(str(parts["classifier"]))
-
-
-def looks_of(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the ids of the looks that a cube's record names, of whichever version it is."""
-    scenes = record.get("scenes")
-    parts: Iterable[Any] = scenes.values() if isinstance(scenes, dict) else [scenes]
-    for part in parts:
-        if isinstance(part, list):
-            yield from (one for one in part if isinstance(one, str))
 
 
 def stale_against_cube(cube: Place) -> IsStale | None:

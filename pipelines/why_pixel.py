@@ -134,7 +134,7 @@ def cube_lineage(store: CheckedStore, pixel: Pixel) -> dict[str, Any]:
         "is_recorded": bool(record),
         **_origin(record),
         "settings": read_note(store.place, "settings", parts.get("settings")),
-        "lost_scenes": record.get("lost", []),
+        "lost_scenes": [one for one in _list(record.get("lost")) if isinstance(one, dict)],
         "periods": _periods(store, pixel, record),
     }
 
@@ -169,7 +169,7 @@ def _periods(store: CheckedStore, pixel: Pixel, record: Mapping[str, Any]) -> li
                 "clear_share": None if share in (NO_LOOK, LOOKS_LOST) else share,
                 "state": _state(layers, number),
                 "mean_day": int(layers["mean_day"][number]) or None,
-                "scenes": [_scene(one, known) for one in scenes.get(str(period), [])],
+                "scenes": [_scene(one, known) for one in _list(scenes.get(str(period)))],
             }
         )
     return found
@@ -264,3 +264,7 @@ def _read(store: CheckedStore, name: str, pixel: Pixel) -> np.ndarray:
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

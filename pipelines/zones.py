@@ -28,6 +28,7 @@ from pipelines.recipe_cluster import ClusterSection
 from pipelines.recipe_cube import AreaSection
 from pipelines.run import Run
 
+
 @dataclass(frozen=True, kw_only=True)
 class ZoneLayout(Layout):
     """Where one zone keeps its results; the classifier is that of all zones."""

@@ -7,7 +7,7 @@ hostile store could name a codec that runs what it decodes.
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +32,13 @@ class LayoutFault:
     """What is wrong with it, as a clause."""
 
 
-def layout_faults(store: CheckedStore) -> list[LayoutFault]:
-    """Compare every array's metadata, and the values of coordinates, with what they are to be."""
+def layout_faults(store: CheckedStore, *, links: Collection[str] = ()) -> list[LayoutFault]:
+    """Compare every array's metadata, and the values of coordinates, with what they are to be.
+
+    Coordinates that are `links`, by their names in the store, or have any, are not read.
+    """
     with _as_it_should_be(store) as whole:
-        return list(_faults(store, whole))
+        return list(_faults(store, whole, links))
 
 
 def mend_layout(store: CheckedStore, faults: list[LayoutFault]) -> None:
@@ -60,11 +63,14 @@ def _as_it_should_be(store: CheckedStore) -> Iterator[Path]:
         yield whole
 
 
-def _faults(store: CheckedStore, whole: Path) -> Iterator[LayoutFault]:
+def _faults(store: CheckedStore, whole: Path, links: Collection[str]) -> Iterator[LayoutFault]:
     expected = zarr.open_group(whole, mode="r", use_consolidated=False)
     found = _opened(store.place, is_consolidated=False)
     kept = _opened(store.place, is_consolidated=None)
     for name, array in sorted(expected.arrays()):
+        if name not in store.layers and name in {link.partition("/")[0] for link in links}:
+            yield LayoutFault(name=name, what="it is or has a link, which is not followed")
+            continue
         wanted = _plain(array, store.spec.crs)
         texts = [_metadata(group, name, store.spec.crs) for group in (found, kept)]
         if None in texts:

@@ -13,12 +13,10 @@ import zarr
 
 from cube.place import Place, files_below, zarr_place
 from cube.soundness.store import CheckedStore
+from cube.storedfiles import is_leftover
 from cube.zarrstore import stored_array
 
 Kind = Literal["outside", "leftover", "link", "record", "stranger"]
-
-_DRAFTS = re.compile(r"\.draft$|\.partial$|(^|/)\.[^/]*\.old$|\.[0-9a-f]{32}\.partial")
-"""Names of what a writer that was killed leaves behind: ours and Zarr's."""
 
 _METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
@@ -140,8 +138,10 @@ class _Belonging:
     tile: int
 
     def has_object(self, keys: _Keys, place: tuple[int, ...]) -> bool:
+        # of an array that is larger than the store says, some places are beyond its tiles
         row, column = (number * keys.step // self.tile for number in place[-2:])
-        return bool(self.is_touched[row, column])
+        rows, columns = self.is_touched.shape
+        return row < rows and column < columns and bool(self.is_touched[row, column])
 
     def has_record(self, name: str) -> bool:
         row, column = (int(part) for part in re.findall(r"\d+", name, re.ASCII)[:2])
@@ -157,7 +157,7 @@ def _kind(
 ) -> Kind | None:
     """Return what is wrong with an object's being there; None if it has a place."""
     *above, last = name.split("/")
-    if _DRAFTS.search(name):
+    if is_leftover(name):
         return "leftover"
     if last in _METADATA and (
         not above or above in ([one] for one in (*arrays, *coordinates, "ledger"))

@@ -44,6 +44,9 @@ def tile_state(store: CheckedStore, region: Region, *, links: Collection[str] = 
     read (no memory, no open files) is raised.
     """
     ledger = Ledger(store=store.place, inputs=None)
+    if any_above(f"ledger/{region.id}.json", list(links)):
+        what = "its record is or lies behind a link, which is not followed"
+        return TileState(tile=region.id, state="damaged", what=what)
     try:
         record = ledger.record_of(region)
     except InputError as error:

@@ -7,7 +7,7 @@ from typing import Any
 import zarr
 
 from cube.errors import InputError
-from cube.mapstore import create_map, map_classes, quality_layers
+from cube.mapstore import EXTRA_LAYERS, create_map, map_classes, quality_layers
 from cube.place import Place, zarr_place
 from cube.spec import CubeSpec
 from cube.store import CubeBlocks, create_cube, read_spec
@@ -16,6 +16,9 @@ from cube.zarrstore import read_attributes
 LONGEST_EDGE = 20_000_000
 """Pixels along an edge above which a description is refused: at 1 m half round the globe. Its
 coordinates are made for a comparison, and would fill the memory."""
+
+MOST_TILES = 20_000_000
+"""Tiles of a grid above which a description is refused: each is looked at."""
 
 LARGEST_TILE = 8 * 2**30
 """Bytes of a tile above which a description is refused, for it is read whole."""
@@ -63,7 +66,7 @@ def checked_map(place: Place) -> CheckedStore:
     spec, classes = CubeSpec.from_json(described), map_classes(place)
     _refuse_sizes(place, spec)
     quality = quality_layers(place)
-    title, extra = _title(place), tuple(attributes.get("layers", ()))
+    title = _title(place)
     return CheckedStore(
         place=place,
         kind="map",
@@ -77,7 +80,7 @@ def checked_map(place: Place) -> CheckedStore:
             chunk=spec.chunk,
             zarr_format=spec.zarr_format,
             title=title,
-            layers=tuple(name for name in quality if name in extra),
+            layers=tuple(name for name in quality if name in EXTRA_LAYERS),
             notes={"spec": described},
         ),
     )
@@ -92,8 +95,9 @@ def _refuse_sizes(place: Place, spec: CubeSpec) -> None:
     """Refuse what would fill the memory before anything could be told of it."""
     times, bands, height, width = spec.shape
     tile = 2 * times * bands * min(spec.tile, height) * min(spec.tile, width)
-    if max(height, width) > LONGEST_EDGE or tile > LARGEST_TILE:
+    if max(height, width) > LONGEST_EDGE or tile > LARGEST_TILE or spec.grid_tiles > MOST_TILES:
         raise InputError(
-            f"{str(place)!r} says that it has {height} x {width} pixels and tiles of {tile} bytes; "
-            f"expected at most {LONGEST_EDGE} along an edge and {LARGEST_TILE} bytes"
+            f"{str(place)!r} says that it has {height} x {width} pixels and {spec.grid_tiles} tiles "
+            f"of {tile} bytes; expected at most {LONGEST_EDGE} along an edge, {MOST_TILES} tiles and "
+            f"{LARGEST_TILE} bytes"
         )

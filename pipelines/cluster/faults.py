@@ -4,6 +4,7 @@ import enum
 import errno
 
 from distributed import CancelledError, KilledWorker
+from distributed.client import ClosedClientError
 
 from cube.errors import InputError
 from model.errors import ModelError
@@ -25,6 +26,9 @@ class Fault(enum.Enum):
     HOPELESS = "hopeless"
     """Nothing can be written any more: the run ends."""
 
+
+GONE = (OSError, TimeoutError, RuntimeError, ValueError, ClosedClientError)
+"""What a client raises whose scheduler is gone."""
 
 _NOTHING_CAN_BE_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 

@@ -2,15 +2,19 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import psutil
-from distributed import Worker, WorkerPlugin
+from distributed import Client, Worker, WorkerPlugin
 
 from pipelines.cluster.code import code_stamp
+from pipelines.cluster.faults import GONE
 from pipelines.cluster.parcels import Parcel, close_parcel, open_parcel
 from pipelines.cores import kept_to_together
+from pipelines.progress import Stage
 
-REFUSED = "canopycube-refused"
+_REFUSED = "canopycube-refused"
 """Topic under which the cluster's events name workers that were sent away."""
 
 
@@ -34,7 +38,7 @@ class Readiness(WorkerPlugin):
         self._stack = contextlib.ExitStack()
         if self.stamp is not None and code_stamp() != self.stamp:
             worker.log_event(
-                REFUSED, {"worker": worker.address, "name": str(worker.name), "code": code_stamp()}
+                _REFUSED, {"worker": worker.address, "name": str(worker.name), "code": code_stamp()}
             )
             # not now: Dask has not yet heard that it is there. Without the parcel no task runs here
             worker.loop.call_later(0.1, worker.close, reason="canopycube-other-code")
@@ -57,3 +61,22 @@ def worker_memory(worker: Worker) -> int:
         return int(limit)
     cores = os.cpu_count() or 1
     return int(psutil.virtual_memory().total) * min(worker.state.nthreads, cores) // cores
+
+
+@contextlib.contextmanager
+def told_of_refusals(client: Client, stage: Stage) -> Iterator[None]:
+    """Tell `stage`, during the body, of workers that are sent away because they have other code."""
+
+    def tell(event: tuple[float, Any]) -> None:
+        refused = event[1]
+        stage.say(
+            f"worker {refused['name']} at {refused['worker']} was sent away: it has canopycube "
+            f"{refused['code']}, this program is {code_stamp()}"
+        )
+
+    client.subscribe_topic(_REFUSED, tell)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(*GONE):
+            client.unsubscribe_topic(_REFUSED)

@@ -4,7 +4,7 @@ import contextlib
 import queue
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, Generic
@@ -17,9 +17,9 @@ from pipelines import stop
 from pipelines.cluster.again import Again
 from pipelines.cluster.client import asked_of, replace_lost
 from pipelines.cluster.code import code_stamp
-from pipelines.cluster.faults import Fault, fault_of, reason_of
-from pipelines.cluster.plugin import REFUSED, Readiness
-from pipelines.cluster.work import FailedTile, Tile, TilesFailedError, TileWork
+from pipelines.cluster.faults import GONE, Fault, fault_of, reason_of
+from pipelines.cluster.plugin import Readiness, told_of_refusals
+from pipelines.cluster.work import FailedTile, Tile, TileWork, given_up
 from pipelines.progress import SILENT, Stage
 from pipelines.sole_user import refuse_lost_leases
 
@@ -51,9 +51,6 @@ _LONGEST_PAUSE = 60.0
 
 _LONGEST_GATHER = 60.0
 
-_GONE = (OSError, TimeoutError, RuntimeError, ValueError, ClosedClientError)
-"""What a client raises whose scheduler is gone."""
-
 
 def run_tasks(
     client: Client,
@@ -75,13 +72,13 @@ def run_tasks(
     the disk is full or read-only, or scheduler or workers are gone for `cluster.timeout` seconds.
     """
     stream = _Stream(client, tiles, work, on_done=on_done, stage=stage)
-    with _told_of_refusals(client, stage):
+    with told_of_refusals(client, stage):
         try:
             stream.run()
         finally:
             stream.end()
     if stream.failed:
-        raise _given_up(work.step, stream.failed, stream.count)
+        raise given_up(work.step, stream.failed, stream.count)
 
 
 class _Stream(Generic[Tile]):
@@ -137,7 +134,7 @@ class _Stream(Generic[Tile]):
     def end(self) -> None:
         """Take back what is under way, and clear up on the workers."""
         # of a scheduler that is gone nothing can be taken back, and why is being raised already
-        with contextlib.suppress(*_GONE):
+        with contextlib.suppress(*GONE):
             if self.client.status == "running":
                 self.client.cancel(list(self._under_way), force=True)
                 if self._is_ready:
@@ -315,33 +312,3 @@ class _Stream(Generic[Tile]):
         failed = FailedTile(tile=tile.id, reason=reason_of(error), tries=tries)
         self.failed.append(failed)
         self.stage.failed(failed.tile, failed.reason)
-
-
-def _given_up(step: str, failed: list[FailedTile], total: int) -> TilesFailedError:
-    listed = sorted(failed, key=lambda one: one.tile)
-    names = ", ".join(one.tile for one in listed[:5]) + (", …" if len(listed) > 5 else "")
-    first = listed[0]
-    return TilesFailedError(
-        f"{step}: {len(listed)} of {total} tiles failed ({names}); first: tile {first.tile}: "
-        f"{first.reason}. Running again does only what is missing.",
-        listed,
-    )
-
-
-@contextlib.contextmanager
-def _told_of_refusals(client: Client, stage: Stage) -> Iterator[None]:
-    """Tell of workers that are sent away because they have other code."""
-
-    def tell(event: tuple[float, Any]) -> None:
-        refused = event[1]
-        stage.say(
-            f"worker {refused['name']} at {refused['worker']} was sent away: it has canopycube "
-            f"{refused['code']}, this program is {code_stamp()}"
-        )
-
-    client.subscribe_topic(REFUSED, tell)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(*_GONE):
-            client.unsubscribe_topic(REFUSED)

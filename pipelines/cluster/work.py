@@ -60,3 +60,15 @@ class TilesFailedError(WorkFailedError):
     def found(self) -> dict[str, Any]:
         """What `--json` prints beside the error."""
         return {"failed": [vars(one) for one in self.failed]}
+
+
+def given_up(step: str, failed: Sequence[FailedTile], total: int) -> TilesFailedError:
+    """Return the error of a step that has given up some of `total` tiles."""
+    listed = sorted(failed, key=lambda one: one.tile)
+    names = ", ".join(one.tile for one in listed[:5]) + (", …" if len(listed) > 5 else "")
+    first = listed[0]
+    return TilesFailedError(
+        f"{step}: {len(listed)} of {total} tiles failed ({names}); first: tile {first.tile}: "
+        f"{first.reason}. Running again does only what is missing.",
+        listed,
+    )

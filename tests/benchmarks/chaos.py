@@ -35,7 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         site = write_site(Path(folder) / "site")
         found = measured(site, Path(folder), options)
-    told = {**found.as_json(), "hosts": _hosts(), "seed": options.seed, "machine": machine(("distributed", "zarr"))}
+    told = {
+        **found.as_json(),
+        "hosts": _hosts(),
+        "seed": options.seed,
+        "machine": machine(("distributed", "zarr")),
+    }
     print(json.dumps(told) if options.json else "\n".join(_lines(told)))
     is_right = not (told["mismatches"] or told["tiles_lost"] or told["rounds_stuck"])
     return 0 if is_right else 1

@@ -74,7 +74,11 @@ class Nursery:
         """End it, and with it all its workers."""
         assert self._handle.stdin is not None
         self._handle.stdin.close()
-        self._handle.wait(20)
+        try:
+            self._handle.wait(20)
+        except subprocess.TimeoutExpired:
+            self._handle.kill()  # its workers end with it, by `_PR_SET_PDEATHSIG`
+            self._handle.wait(20)
         if self._handle.stdout is not None:
             self._handle.stdout.close()
 
@@ -95,6 +99,7 @@ def main() -> None:
     for pid in alive:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    os._exit(0)  # what it has imported takes seconds to end in an orderly way
 
 
 def _code(pid: int, alive: set[int]) -> int | None:

@@ -10,7 +10,7 @@ from random import Random
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import BETWEEN, DURING
-from tests.chaos.processes import Process, TooLateError, start
+from tests.chaos.processes import Process, TooLateError, start, wait_until
 from tests.chaos.site import STORES, Site
 from tests.chaos.stores import damage, differences, left_over, tiles_recorded
 
@@ -173,7 +173,13 @@ class Round:
         """Let those go on that were held up, and wait until nobody works on the store any more."""
         self._do_what_is_due(all_of_it=True)
         for second in self._seconds:
-            code = second.wait(_DEADLINE)
+            wait_until(
+                lambda second=second: self._is_over(second),
+                seconds=_DEADLINE,
+                what="a second command ended",
+                processes=[second, *self.cluster.processes],
+            )
+            code = second.code
             # 0 if the other one had just ended, and this one found everything done
             if code not in (0, 2):
                 self.outcome.wrong.append(f"a second command: {code}: {second.last_words(300)}")
@@ -183,6 +189,10 @@ class Round:
             time.sleep(0.1)
             if (now := self.cluster.told()) != before:
                 before, since = now, time.monotonic()
+
+    def _is_over(self, command: Process) -> bool:
+        self.cluster.tend()  # it may have found everything free, and wait for workers
+        return command.code is not None
 
     def _look_at_result(self) -> None:
         found = differences(self.expected, self.store)

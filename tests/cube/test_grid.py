@@ -160,7 +160,9 @@ def test_every_point_of_a_lon_lat_box_is_on_the_grid():
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:2263", "EPSG:4978"])
 def test_a_grid_needs_metres(crs):
-    with pytest.raises(InputError, match="is not in metres; use 'utm', 'equal-area' or a projected CRS"):
+    with pytest.raises(
+        InputError, match="is not in metres; use 'utm', 'equal-area' or a projected CRS"
+    ):
         grid_of_area(area_from_bbox(CHANGQING), crs=crs)
 
 

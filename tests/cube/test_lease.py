@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import zarr
 from bucketserver import BucketServer
 from loopback import Fault
 
+import cube.lease
 from cube.errors import InputError, WorkFailedError
 from cube.lease import Lease, Mark, current_owner
 from cube.ledger import Ledger
@@ -221,6 +223,16 @@ def test_a_lease_that_is_gone_is_told(folder):
     with pytest.raises(FileNotFoundError, match="it was removed, or its disk is gone"):
         lease.mark.refuse_lost()
     lease.release()
+
+
+def test_who_hides_is_not_taken_for_dead(folder, holder, monkeypatch):
+    """As on machines whose /proc shows each user his own processes only."""
+    life = cube.lease._life
+    monkeypatch.setattr(cube.lease, "_life", lambda pid: "" if pid == holder.pid else life(pid))
+    monkeypatch.setattr(os, "kill", Mock(side_effect=PermissionError))
+    with pytest.raises(InputError, match="another run"):
+        Lease(folder, holds=2.0).acquire()
+    monkeypatch.undo()
 
 
 def test_what_is_no_lease_is_told(folder):

@@ -228,7 +228,7 @@ def test_zones_of_many_places_are_those_of_each(places):
     longitude, latitude = np.array(places).T
     found = utm_epsg(longitude, latitude)
     for number, (x, y) in enumerate(places):
-        tiny = area_from_bbox((max(x - 1e-7, -180), y - 1e-7, min(x + 1e-7, 180), y + 1e-7))
+        tiny = area_from_bbox((max(x - 1e-7, -180.0), y - 1e-7, min(x + 1e-7, 180.0), y + 1e-7))
         if abs(x % 3) > 1e-6 and abs(x % 3 - 3) > 1e-6 and abs(y - round(y)) > 1e-6:
             assert found[number] == utm_crs(tiny).epsg
 

@@ -27,6 +27,7 @@ from cube.periods import parse_month
 from cube.place import (
     Place,
     RemoteFolder,
+    all_names,
     as_place,
     check_place,
     count_there,
@@ -331,6 +332,41 @@ def test_without_obstore_the_extra_is_named(remote, monkeypatch):
     monkeypatch.delattr("cube.bucket", raising=False)
     with pytest.raises(InputError, match=r"pip install canopycube\[objectstore\]"):
         remote.exists()
+
+
+def test_what_is_moved_is_there_whenever_that_is_cut_off(remote, server):
+    described = spec()
+    fill(remote, described)
+    whole, aside = contents(remote), remote.with_name("aside.zarr")
+    for method, path in (("PUT", "/.draft$"), ("PUT", "/c/"), ("POST", ""), ("DELETE", "")):
+        server.set_faults(Fault(kind="status", status=403, method=method, path=path))
+        try:
+            move_store(remote, aside)
+        except PlaceError:
+            assert remote.exists() or aside.exists()
+            assert contents(remote if remote.exists() else aside) == whole
+    server.set_faults()
+    if remote.exists():
+        move_store(remote, aside)
+    assert contents(aside) == whole
+    assert not remote.exists()
+
+
+def test_of_many_one_that_is_gone_keeps_none_from_being_removed(remote, server):
+    fill(remote, spec())
+    server.set_faults(Fault(kind="status", status=404, method="POST", first=1))
+    remove_store(remote)
+    assert server.faults["status"] == 1
+    assert server.objects["forest"] == {}
+
+
+def test_a_folder_that_cannot_be_read_is_not_empty(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for read in (names_below, all_names, lambda folder: folder_names(folder, "*"), files_below):
+        with pytest.raises(OSError, match="symbolic links"):
+            list(read(loop))
+        assert list(read(tmp_path / "none")) == []
 
 
 def test_removal_that_is_cut_off_leaves_no_half(remote, server, tmp_path):

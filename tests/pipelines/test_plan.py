@@ -66,7 +66,14 @@ def test_a_tile_stays_within_the_memory_that_plan_prints(tmp_path: Path) -> None
     region = plan.spec.regions()[0]
     tracemalloc.start()
     try:
-        build_tile(tmp_path / "cube.zarr", plan.spec, plan.source, region, plan.made_from.of(region), plan.finish)
+        build_tile(
+            tmp_path / "cube.zarr",
+            plan.spec,
+            plan.source,
+            region,
+            plan.made_from.of(region),
+            plan.finish,
+        )
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -338,6 +338,70 @@ def test_links_are_not_followed(run: Path, verify: Verify, tmp_path: Path) -> No
     assert {fault["kind"] for fault in cube["faults"]} == {"missing"}
 
 
+def test_links_of_coordinates_and_records_lead_nowhere(
+    run: Path, verify: Verify, tmp_path: Path
+) -> None:
+    store = run / "out" / "cube.zarr"
+    before = _digests(store)
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("band", "ledger"):
+        (store / name).rename(elsewhere.with_name(name))
+        (store / name).symlink_to(elsewhere.with_name(name))
+    kept = {
+        path: path.read_bytes()
+        for name in ("band", "ledger")
+        for path in elsewhere.with_name(name).rglob("*")
+        if path.is_file()
+    }
+    code, (cube,), _ = verify(store)
+    assert code == 1
+    assert {(fault["place"], fault["kind"]) for fault in cube["faults"]} == {
+        ("band", "link"),
+        ("band", "layout"),
+        ("ledger", "link"),
+    }
+    verify(store, "--repair")
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert not (store / "ledger").exists()
+    assert not (store / "band").is_symlink()
+    assert before
+    code, _, complaint = verify(store, "--workers", "0")
+    assert (code, complaint.count("--workers 0; expected 1 or more")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"shape": [10**7, 10**7], "tile": 1, "chunk": 1}, "tiles"),
+        ({"tile": 64.0}, "damaged|says"),
+        ({"periods": [1]}, "damaged|says"),
+        ({"bands": [{}]}, "damaged|says"),
+        ({"transform": [10, 0, 0, 0, float("nan"), 0]}, "damaged|says|north up"),
+    ],
+)
+def test_a_description_that_cannot_be_is_refused(
+    run: Path, verify: Verify, change: dict[str, Any], said: str
+) -> None:
+    file = run / "out" / "cube.zarr" / "zarr.json"
+    root = json.loads(file.read_text())
+    root["attributes"]["canopycube"]["spec"] |= change
+    file.write_text(json.dumps(root))
+    code, _, complaint = verify(run / "out" / "cube.zarr")
+    assert code == 2
+    assert re.search(said, complaint)
+
+
+def test_arrays_larger_than_the_description_are_named(run: Path, verify: Verify) -> None:
+    file = run / "out" / "cube.zarr" / "zarr.json"
+    root = json.loads(file.read_text())
+    root["attributes"]["canopycube"]["spec"]["shape"] = [10, 10]
+    file.write_text(json.dumps(root))
+    code, (cube,), _ = verify(run / "out" / "cube.zarr")
+    assert code == 1
+    assert {fault["kind"] for fault in cube["faults"]} == {"outside", "record", "layout"}
+    assert cube["bytes_checked"] == 0
+
+
 def test_a_hostile_store_runs_nothing_and_fills_no_memory(
     run: Path, verify: Verify, tmp_path: Path
 ) -> None:
