@@ -6,7 +6,6 @@ everything, so it gets plain dicts with `proj:epsg` and an explicit CRS, resolut
 
 from typing import Any
 
-import dask
 import numpy as np
 import stackstac
 from jaxtyping import Integer
@@ -53,8 +52,9 @@ def read_native(
 
     def load() -> Integer[np.ndarray, "y x"]:
         check_format(href, more)
-        with dask.config.set(scheduler="synchronous"):
-            return np.asarray(stack.values[0, 0])
+        # said here: Dask's setting is one for all threads, and a cluster whose threads all read
+        # would wait for itself
+        return np.asarray(stack.data.compute(scheduler="synchronous")[0, 0])
 
     return _checked(read_twice(load, scene_id=scene.id, band=name, href=href), window)
 

@@ -85,7 +85,7 @@ def test_workers_on_this_machine_are_not_asked_others_are() -> None:
         processes=False,
         protocol="tcp://",
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
     ) as cluster:
         section = ClusterSection(kind="scheduler", address=cluster.scheduler_address)
         with connect(section) as client:
