@@ -32,6 +32,32 @@ def digest(*blocks: np.ndarray) -> str:
     return sha.hexdigest()
 
 
+_SEAL = "record_digest"
+"""Key of what is kept in the ledger: the SHA-256 of all its other keys."""
+
+
+def sealed(content: Mapping[str, Any]) -> str:
+    """Return plain JSON values as text that tells whether a byte of it was changed."""
+    return json.dumps({**content, _SEAL: _seal(json.loads(json.dumps(content)))}, sort_keys=True)
+
+
+def unsealed(text: bytes) -> dict[str, Any]:
+    """Return what `sealed` was given; `ValueError` for any other text, and for one that was edited."""
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError(f"it is a {type(content).__name__}")
+    seal = content.pop(_SEAL, None)
+    if seal != _seal(content):
+        raise ValueError(
+            "it has no checksum of itself" if seal is None else "it is not what was written"
+        )
+    return content
+
+
+def _seal(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
     """The records of one step over one store.
@@ -68,7 +94,7 @@ class Ledger:
         self._refuse_lost()
         inputs = self._wanted(region.id)
         assert inputs is not None  # only readers do without
-        text = json.dumps({"tile": region.id, "inputs": inputs, **details}, sort_keys=True)
+        text = sealed({"tile": region.id, "inputs": inputs, **details})
         replace_content(self._path(region.id), text)
 
     def forget_others(self, region: Region) -> None:
@@ -102,7 +128,7 @@ class Ledger:
         """Return every record made with these inputs, by tile id; of each only `keys`, if any are named.
 
         A whole record with a year's 120 looks takes 20 kB of memory: of a country's, name the keys.
-        Raises `InputError` for a record that is not readable JSON, or of another tile.
+        Raises `InputError` for a record that is not as it was written, or of another tile.
         """
         if not keys:
             return dict(self.each())
@@ -153,7 +179,7 @@ def _read(path: Place) -> dict[str, Any]:
 def _parsed(path: Place, text: bytes) -> dict[str, Any]:
     """Return a record from its text; `InputError` if it is damaged."""
     try:
-        record: dict[str, Any] = json.loads(text)
+        record = unsealed(text)
         tile, inputs = record["tile"], record["inputs"]
         if tile != path.stem or not isinstance(inputs, str):
             raise ValueError(f"it is of tile {tile!r} with inputs {inputs!r}")

@@ -152,14 +152,17 @@ def _write_store(
         zarr.consolidate_metadata(draft, zarr_format=zarr_format)
 
 
+ATTRIBUTES = {"zarr.json": ("attributes",), ".zattrs": (), ".zmetadata": ("metadata", ".zattrs")}
+"""Files of a store that have its own attributes, and under which keys."""
+
+
 def change_attributes(path: Place, changes: Mapping[str, Any]) -> None:
     """Replace some of our own attributes of the store at `path`, which `create_store` has made.
 
     In its metadata files, not through Zarr: consolidating again, it would look into every record
     of the ledger.
     """
-    places = {"zarr.json": ("attributes",), ".zattrs": (), ".zmetadata": ("metadata", ".zattrs")}
-    for name, keys in places.items():
+    for name, keys in ATTRIBUTES.items():
         file = path / name
         try:
             metadata = json.loads(file.read_text(encoding="utf-8"))

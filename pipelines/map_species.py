@@ -199,6 +199,7 @@ def map_species(job: MapJob, client: Client, reporter: Reporter) -> dict[str, An
         "path": str(job.path),
         "tiles": f"{len(records)} of {len(regions)}, {len(regions) - len(records)} failed",
         "mapped_now": len(pending),
+        "layers": list(job.layers),
         "engine": engine,
         "classified_share": sum(record["classified"] for record in records.values())
         / job.spec.pixel_count,

@@ -83,9 +83,13 @@ def summary(report: dict[str, Any]) -> list[str]:
         lines += training_lines(training)
     if made := report.get("map"):
         lines.append(f"map       {made['tiles']}; {made['classified_share']:.1%} of it classified")
+        if extra := made.get("layers"):
+            lines.append(f"          with layers {', '.join(extra)}")
         lines += _engine_lines(made.get("engine", {}))
         if table := made.get("table"):
             lines.append(f"          {table['rows']:,} rows in {table['path']}")
+        if made.get("has_earlier_tif") and "published" not in report:
+            lines.append("          map.tif is of an earlier map: run `canopycube publish`")
     if published := report.get("published"):
         areas = ", ".join(f"{name} {area:,.1f}" for name, area in published["hectares"].items())
         lines.append(f"          {published['map']}")

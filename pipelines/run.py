@@ -231,6 +231,9 @@ class Run(Learning[Recipe]):
         self._begin("map", job.inputs)
         with self._failures("map"):
             found = map_species(job, self.client, self.reporter)
+        # `_begin` has taken the section of what was published of other inputs out of the report
+        is_earlier = "published" not in self.report and (self.layout.folder / "map.tif").exists()
+        found["has_earlier_tif"] = is_earlier
         self._end("map", job.inputs, found)
         if table is not None:
             from pipelines.map_table import write_map_table

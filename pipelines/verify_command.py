@@ -18,7 +18,7 @@ from pipelines.verify_store import (
     stale_against_cube,
     verify_store,
 )
-from pipelines.verify_text import certificate_lines
+from pipelines.verify_text import certificate_lines, faults_text, tiles_text
 
 _STORES = ("cube.zarr", "map.zarr")
 """What an output folder may hold that can be verified."""
@@ -49,8 +49,8 @@ def verify_command(options: argparse.Namespace) -> dict[str, Any]:
     if bad := [one for one in made if not one.is_whole]:
         first = bad[0]
         raise NotWholeError(
-            f"{str(first.store.place)!r} is not whole: {first.whole} of {first.tiles} tiles, "
-            f"{len(first.faults)} faults. {_remedy(given, options)}",
+            f"{str(first.store.place)!r} is not whole: {tiles_text(first)}, "
+            f"{faults_text(len(first.faults))}. {_remedy(given, options)}",
             found,
         )
     return found
@@ -129,7 +129,9 @@ def _repaired(
         made = _verified(place, reporter, options, is_stale)
     for tile in repair_store(made):
         reporter.say(f"{made.store.kind} tile {tile} is forgotten")
-    return _verified(place, reporter, options, is_stale)
+    found = _verified(place, reporter, options, is_stale)
+    found.is_mended = True
+    return found
 
 
 def _verify_recipe(
@@ -158,7 +160,8 @@ def _verify_recipe(
                     f"there is no cube at {str(part.layout.cube)!r}; run `canopycube build` first"
                 )
         made = verified(run)
-        if not options.repair or all(one.is_whole for one in made):
+        # a note that was removed leaves a whole store, and is written again by the next run
+        if not options.repair or all(one.is_whole and not one.is_mended for one in made):
             return made
         run.build()
         if run.layout.map.exists():

@@ -16,13 +16,13 @@ def repair_store(made: Certificate) -> list[str]:
     """Forget what is damaged; return the ids of the tiles that are to be made anew.
 
     Their records go first, then their objects, so that a stop half-way leaves nothing that counts
-    and is not there. Links, objects outside the grid, records of no tile and what killed writers left
+    and is not there. Links, objects outside the grid, records of no tile, notes that were edited and what killed writers left
     over are removed, foreign files stay. Metadata and coordinates are written anew from the store's
     own description. Raises `OSError`.
     """
     store = made.store
     links = [fault.place for fault in made.faults if fault.kind == "link"]
-    strays = [fault.place for fault in made.faults if fault.kind in ("outside", "record")]
+    strays = [fault.place for fault in made.faults if fault.kind in ("outside", "record", "note")]
     remove_files([within(store.place, name) for name in (*links, *strays)])
     mend_layout(  # after the links are gone: what they lead to is not to be written
         store,

@@ -22,16 +22,28 @@ from cube.soundness import (
     TileState,
     checked_cube,
     checked_map,
+    foreign_attributes,
     layout_faults,
+    record_state,
     tile_state,
 )
 from cube.spec import Region
 from pipelines import stop
+from pipelines.ledger_notes import damaged_notes
 from pipelines.progress import Reporter
 from pipelines.tile_inputs import looks_of
 
 FaultKind = Literal[
-    "layout", "link", "damaged", "missing", "unrecorded", "stale", "record", "outside", "ledger"
+    "layout",
+    "link",
+    "damaged",
+    "missing",
+    "unrecorded",
+    "stale",
+    "record",
+    "outside",
+    "ledger",
+    "note",
 ]
 
 _MOST_TOLD = 1000
@@ -60,6 +72,10 @@ class Certificate:
     """All for which it is not whole."""
     leftovers: list[str] = field(default_factory=list)
     """Files of writers that were killed, and others that nobody reads."""
+    is_mended: bool = False
+    """Whether faults were mended before this was found."""
+    is_unread: bool = False
+    """Whether only its records were looked at, for its metadata are at fault."""
     states: Counter[str] = field(default_factory=Counter)
     """Tiles by what was found of them."""
     objects: int = 0
@@ -69,7 +85,7 @@ class Certificate:
     read: int = 0
     """Bytes of pixels that were decoded and compared."""
     digests: dict[str, str] = field(default_factory=dict)
-    """Digest of each tile with a record, by tile id."""
+    """Digest of each tile that is whole, by tile id."""
     made: tuple[str, str] | None = None
     """When its first and its last tile were made."""
     made_by: Counter[str] = field(default_factory=Counter)
@@ -99,9 +115,14 @@ class Certificate:
         return not self.faults and self.whole == self.tiles
 
     @property
-    def digest(self) -> str:
-        """Hash over all tiles' pixels, as the report of a run has it."""
-        return fingerprint(self.digests)
+    def unread(self) -> int:
+        """How many were not looked at, but for their records: the metadata are to be mended first."""
+        return self.tiles if self.is_unread else 0
+
+    @property
+    def digest(self) -> str | None:
+        """Hash over all tiles' pixels, as the report of a run has it; None of none."""
+        return fingerprint(self.digests) if self.digests else None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -114,7 +135,8 @@ class Certificate:
             "is_whole": self.is_whole,
             "tiles": self.tiles,
             "whole": self.whole,
-            "failed": self.tiles - self.whole,
+            "failed": self.tiles - self.whole - self.unread,
+            "not_looked_at": self.unread,
             "shape": {"time": times, "band": bands, "y": height, "x": width}
             if is_cube
             else {"y": height, "x": width},
@@ -177,8 +199,15 @@ def verify_store(
     made.objects, made.bytes = objects.number, objects.bytes
     for wrong in layout_faults(store, links=objects.links):
         made.faults.append(Fault(place=wrong.name, kind="layout", what=wrong.what))
-    if any(fault.kind == "layout" for fault in made.faults):
-        made.states["unread"] = made.tiles  # what would decode them is not what we write
+    is_readable = not any(fault.kind == "layout" for fault in made.faults)
+    for wrong in foreign_attributes(store):
+        made.faults.append(Fault(place=wrong.name, kind="layout", what=wrong.what))
+    if "ledger" not in objects.links:
+        for name in damaged_notes(store.place, links=objects.links):
+            what = "not as it was written; tiles do not depend on it"
+            made.faults.append(Fault(place=f"ledger/{name}", kind="note", what=what))
+    if not is_readable:  # what would decode the tiles is not what we write
+        _note_records(made, links=objects.links)
         return made
     if not (store.place / "ledger").exists():
         what = "there is no ledger: it was built elsewhere, and nothing vouches for its pixels"
@@ -196,6 +225,18 @@ def verify_store(
         what = f"its tiles were made with {len(made.settings)} different settings"
         made.faults.append(Fault(place="ledger", kind="stale", what=what))
     return made
+
+
+def _note_records(made: Certificate, *, links: list[str]) -> None:
+    """Look at the records alone of a store whose tiles cannot be read."""
+    made.is_unread = True
+    has_ledger = "ledger" not in links and (made.store.place / "ledger").exists()
+    for region in made.store.spec.regions():
+        state = TileState(tile=region.id, state="unread")
+        if has_ledger:
+            stop.raise_if_asked()
+            state = record_state(made.store, region, links=links)
+        _note(made, region, state, None)
 
 
 _STRAYS: dict[str, str] = {
@@ -233,18 +274,19 @@ def _note(made: Certificate, region: Region, state: TileState, is_stale: IsStale
     made.states[state.state] += 1
     made.read += state.bytes
     record = state.record
+    if record is not None and state.state in ("whole", "unread"):
+        _note_record(made, record)
     if state.state == "whole" and record is not None:
-        _note_record(made, region, record)
+        made.digests[region.id] = str(record.get("digest"))
         why = is_stale(region, record) if is_stale else ""
         if why:
             made.faults.append(Fault(place=f"tile {region.id}", kind="stale", what=why))
-    elif state.state != "whole":
-        kind: FaultKind = state.state
+    elif state.state != "whole" and state.state != "unread":
+        kind = state.state
         made.faults.append(Fault(place=f"tile {region.id}", kind=kind, what=state.what))
 
 
-def _note_record(made: Certificate, region: Region, record: Mapping[str, Any]) -> None:
-    made.digests[region.id] = str(record.get("digest"))
+def _note_record(made: Certificate, record: Mapping[str, Any]) -> None:
     when = record.get("made_at")
     if isinstance(when, str):
         first, last = made.made or (when, when)

@@ -12,17 +12,16 @@ def certificate_lines(made: Certificate, *, remedy: str) -> list[str]:
     """Return what `verify` prints of one store; `remedy` is what makes damaged tiles anew."""
     store, spec = made.store, made.store.spec
     times, bands, height, width = spec.shape
-    failed = made.tiles - made.whole
     size = f"{height} x {width} pixels of {abs(spec.geobox.resolution.x):g} m"
     span = f"{times} periods {spec.periods[0]} … {spec.periods[-1]}, {bands} bands, "
     lines = [
-        f"{store.kind} {store.place}: {'whole' if made.is_whole else 'NOT WHOLE'}",
-        f"  {made.whole} of {made.tiles} tiles, {failed} failed; {made.objects} objects, "
+        f"{store.kind} {store.place}: {_verdict(made)}",
+        f"  {_counts(made)}; {made.objects} objects, "
         f"{bytes_text(made.bytes)}, {bytes_text(made.read)} of pixels checked",
         f"  {span if store.kind == 'cube' else ''}{size}, "
         f"{f'EPSG:{spec.crs.epsg}' if spec.crs.epsg else str(spec.crs)[:60]}",
         *(_made_lines(made)),
-        f"  digest {made.digest}",
+        *([] if made.digest is None else [f"  digest {made.digest}"]),
     ]
     lines += [f"  {_told(fault)}" for fault in made.faults[:_MOST_LINES]]
     if len(made.faults) > _MOST_LINES:
@@ -32,6 +31,36 @@ def certificate_lines(made: Certificate, *, remedy: str) -> list[str]:
     if not made.is_whole:
         lines.append(f"  {remedy}")
     return [printable(line) for line in lines]
+
+
+def tiles_text(made: Certificate) -> str:
+    """Return how many of a store's tiles are whole."""
+    return "no tile was looked at" if made.unread else f"{made.whole} of {made.tiles} tiles"
+
+
+def faults_text(count: int) -> str:
+    """Return a number of faults in words."""
+    return "1 fault" if count == 1 else f"{count} faults"
+
+
+def _verdict(made: Certificate) -> str:
+    """Return whether a store is whole; where its tiles are and it is not, what the first fault is."""
+    if made.is_whole:
+        return "whole"
+    if made.whole < made.tiles or not made.faults:
+        return "NOT WHOLE"
+    first, others = made.faults[0], len(made.faults) - 1
+    more = f", and {faults_text(others)} more" if others else ""
+    return f"NOT WHOLE, for {_told(first)}{more}"
+
+
+def _counts(made: Certificate) -> str:
+    if not made.unread:
+        return f"{made.whole} of {made.tiles} tiles, {made.tiles - made.whole} failed"
+    return (
+        f"{made.tiles} tiles not looked at: the metadata must be mended first; "
+        f"{made.states['unread']} of them with a sound record"
+    )
 
 
 def _made_lines(made: Certificate) -> list[str]:

@@ -53,6 +53,9 @@ def pixel_at(spec: CubeSpec, first: float, second: float, *, is_lon_lat: bool) -
     Raises `InputError` for a place outside of the grid or of the area.
     """
     said = f"lon {first:g}, lat {second:g}" if is_lon_lat else f"x {first:g}, y {second:g}"
+    if is_lon_lat and abs(second) > 90:
+        asked = "; are --lon and --lat swapped?" if abs(first) <= 90 else "; expected -90 … 90"
+        raise InputError(f"latitude {second:g} is beyond 90{asked}")
     x, y = _on_grid(spec.crs, first, second) if is_lon_lat else (first, second)
     if not (math.isfinite(x) and math.isfinite(y)):
         raise InputError(f"{said} has no coordinates in the store's CRS")
@@ -62,13 +65,28 @@ def pixel_at(spec: CubeSpec, first: float, second: float, *, is_lon_lat: bool) -
         left, bottom, right, top = spec.geobox.boundingbox
         raise InputError(
             f"{said} lies at x {x:.0f}, y {y:.0f}, outside of the grid: x {left:.0f} … {right:.0f}, "
-            f"y {bottom:.0f} … {top:.0f}"
+            f"y {bottom:.0f} … {top:.0f}" + _if_swapped(spec, first, second, is_lon_lat=is_lon_lat)
         )
     place = int(row), int(column)
     tile = tile_region((height, width), spec.tile, place[0] // spec.tile, place[1] // spec.tile)
     if spec.touched is not None and tile not in spec.regions():
         raise InputError(f"{said} lies in tile {tile.id}, which the area does not touch")
     return Pixel(x=x, y=y, row=place[0], column=place[1], region=tile)
+
+
+def _if_swapped(spec: CubeSpec, first: float, second: float, *, is_lon_lat: bool) -> str:
+    """Return a question for those whose place lies on the grid the other way round."""
+    if is_lon_lat and abs(first) > 90:
+        return ""
+    x, y = _on_grid(spec.crs, second, first) if is_lon_lat else (second, first)
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return ""
+    column, row = ~spec.geobox.transform * (x, y)
+    _, _, height, width = spec.shape
+    if not (0 <= row < height and 0 <= column < width):
+        return ""
+    options = "--lon and --lat" if is_lon_lat else "--x and --y"
+    return f"; swapped, it lies inside: are {options} swapped?"
 
 
 def _on_grid(crs: CRS, longitude: float, latitude: float) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from pyproj.exceptions import CRSError
 
 from cube.place import Place, files_below, replace_content, zarr_place
 from cube.soundness.store import CheckedStore
+from cube.zarrstore import ATTRIBUTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +43,66 @@ def layout_faults(store: CheckedStore, *, links: Collection[str] = ()) -> list[L
 
 
 def mend_layout(store: CheckedStore, faults: list[LayoutFault]) -> None:
-    """Write the metadata of the arrays at fault anew, and of coordinates the values.
+    """Write the metadata of the arrays at fault anew, of coordinates the values, and attributes.
 
     Pixels are not touched. Raises `OSError`.
     """
     with _as_it_should_be(store) as whole:
-        for fault in faults:
+        if any(fault.name in ATTRIBUTES for fault in faults):
+            _mend_attributes(store.place, whole)
+        arrays = [fault for fault in faults if fault.name not in ATTRIBUTES]
+        for fault in arrays:
             for name, _ in list(files_below(whole / fault.name)):
                 file = f"{fault.name}/{name}"
                 replace_content(_within(store.place, file), (whole / file).read_bytes())
-        if faults:
+        if arrays:
             _mend_consolidated(store.place, whole)
+
+
+_CHANGING = ("engine",)
+"""Our own attributes that come into a store after it was made."""
+
+
+def foreign_attributes(store: CheckedStore) -> list[LayoutFault]:
+    """Return what of the store's own attributes we have not written; it keeps no pixel from being read."""
+    with _as_it_should_be(store) as whole:
+        found, wanted = (dict(_attributes(place)) for place in (store.place, whole))
+    foreign = [f"{key!r}" for key in found if key not in wanted]
+    ours, own = found.get("canopycube", {}), wanted["canopycube"]
+    foreign += [f"'canopycube.{key}'" for key in ours if key not in (*own, *_CHANGING)]
+    changed = [
+        f"{key!r}" for key in wanted if key != "canopycube" and found.get(key) != wanted[key]
+    ]
+    told = [
+        f"{'attributes' if len(some) > 1 else 'attribute'} {', '.join(some)[:200]} {what}"
+        for some, what in ((foreign, "that we have not written"), (changed, "not as we write it"))
+        if some
+    ]
+    name = ".zattrs" if store.spec.zarr_format == 2 else "zarr.json"
+    return [LayoutFault(name=name, what="; ".join(told))] if told else []
+
+
+def _attributes(place: Place) -> Mapping[str, Any]:
+    return zarr.open_group(zarr_place(place), mode="r", use_consolidated=False).attrs.asdict()
+
+
+def _mend_attributes(place: Place, whole: Path) -> None:
+    """Take what is foreign out of the store's own attributes, wherever it keeps them."""
+    right = dict(_attributes(whole))
+    for name, keys in ATTRIBUTES.items():
+        file = _within(place, name)
+        if not file.exists():
+            continue
+        metadata = json.loads(file.read_text(encoding="utf-8"))
+        held = metadata
+        for key in keys:
+            held = held[key]
+        ours = held["canopycube"]
+        known = (*right["canopycube"], *_CHANGING)
+        kept = {**right, "canopycube": {key: ours[key] for key in ours if key in known}}
+        held.clear()
+        held.update(kept)
+        replace_content(file, json.dumps(metadata, indent=2))
 
 
 @contextmanager

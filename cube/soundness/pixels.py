@@ -17,7 +17,7 @@ from cube.spec import Region
 from cube.storedfiles import stored_files
 from cube.zarrstore import stored_array
 
-State = Literal["whole", "damaged", "unrecorded", "missing"]
+State = Literal["whole", "damaged", "unrecorded", "missing", "unread"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class TileState:
     """Its id."""
     state: State
     """`whole`: pixels and record are there and agree; `missing`: neither is; `unrecorded`: pixels
-    that nothing vouches for; `damaged`."""
+    that nothing vouches for; `damaged`; `unread`: only its record was looked at, which is whole."""
     what: str = ""
     """What is wrong, as a clause."""
     record: dict[str, Any] | None = None
@@ -43,14 +43,10 @@ def tile_state(store: CheckedStore, region: Region, *, links: Collection[str] = 
     Objects whose names lie among `links` or behind them are not read. What keeps any tile from being
     read (no memory, no open files) is raised.
     """
-    ledger = Ledger(store=store.place, inputs=None)
-    if any_above(f"ledger/{region.id}.json", list(links)):
-        what = "its record is or lies behind a link, which is not followed"
-        return TileState(tile=region.id, state="damaged", what=what)
-    try:
-        record = ledger.record_of(region)
-    except InputError as error:
-        return TileState(tile=region.id, state="damaged", what=str(error).partition("; ")[0])
+    noted = record_state(store, region, links=links)
+    if noted.state == "damaged":
+        return noted
+    record = noted.record
     group = zarr.open_group(zarr_place(store.place), mode="r")
     files = {name: stored_files(stored_array(group, name), region) for name in store.layers}
     number = count_there(file for some in files.values() for file in some)
@@ -66,6 +62,25 @@ def tile_state(store: CheckedStore, region: Region, *, links: Collection[str] = 
         record=record,
         bytes=read,
     )
+
+
+def record_state(store: CheckedStore, region: Region, *, links: Collection[str] = ()) -> TileState:
+    """Look at a tile's record alone: `unread`, `missing` or `damaged`."""
+    if any_above(f"ledger/{region.id}.json", list(links)):
+        what = "its record is or lies behind a link, which is not followed"
+        return TileState(tile=region.id, state="damaged", what=what)
+    try:
+        record = Ledger(store=store.place, inputs=None).record_of(region)
+    except InputError as error:
+        what = f"its record is damaged{_cause(error)}"
+        return TileState(tile=region.id, state="damaged", what=what)
+    if not record:
+        return TileState(tile=region.id, state="missing", what="it has no record")
+    return TileState(tile=region.id, state="unread", record=record)
+
+
+def _cause(error: InputError) -> str:
+    return "" if error.__cause__ is None else f" ({_told(error.__cause__)})"
 
 
 def _difference(

@@ -1,10 +1,13 @@
 """A store of ours in, what it is to hold out: which arrays, on which grid, in which tiles."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import zarr
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from pyproj.exceptions import CRSError
 
 from cube.errors import InputError
 from cube.mapstore import EXTRA_LAYERS, create_map, map_classes, quality_layers
@@ -42,7 +45,7 @@ class CheckedStore:
 
 def checked_cube(place: Place) -> CheckedStore:
     """Return what a cube is to hold; `InputError` if it is none, or none that can be."""
-    spec = read_spec(place)
+    spec = _named_as_stored(place, read_spec(place))
     _refuse_sizes(place, spec)
     title = _title(place)
     return CheckedStore(
@@ -63,7 +66,7 @@ def checked_map(place: Place) -> CheckedStore:
             f"the map at {str(place)!r} does not say of what cube it was made, so an earlier version "
             "wrote it; `canopycube map` makes it anew"
         )
-    spec, classes = CubeSpec.from_json(described), map_classes(place)
+    spec, classes = _named_as_stored(place, CubeSpec.from_json(described)), map_classes(place)
     _refuse_sizes(place, spec)
     quality = quality_layers(place)
     title = _title(place)
@@ -81,9 +84,32 @@ def checked_map(place: Place) -> CheckedStore:
             zarr_format=spec.zarr_format,
             title=title,
             layers=tuple(name for name in quality if name in EXTRA_LAYERS),
-            notes={"spec": described},
+            notes={key: attributes[key] for key in ("spec", "mosaic") if key in attributes},
         ),
     )
+
+
+def _named_as_stored(place: Place, spec: CubeSpec) -> CubeSpec:
+    """Return a spec whose CRS has the name that the store's coordinates give it, or its EPSG code.
+
+    The description has it as WKT, and what is mended is to be as it was.
+    """
+    names = [f"EPSG:{spec.crs.epsg}"] if spec.crs.epsg else []
+    group = zarr.open_group(zarr_place(place), mode="r")
+    for axis in ("y", "x"):
+        try:
+            names.insert(0, str(group[axis].attrs["crs"]))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            continue  # it is at fault itself
+    for name in names:
+        try:
+            crs = CRS(name)
+        except CRSError:
+            continue
+        if crs == spec.crs:
+            box = GeoBox(spec.geobox.shape, spec.geobox.affine, crs)
+            return replace(spec, geobox=box)
+    return spec
 
 
 def _title(place: Place) -> str:

@@ -147,8 +147,9 @@ def _chosen(classifier: SpeciesClassifier, asked: str) -> Engine:
     if not isinstance(fitted, Fitted):
         return _torch(f"a {fitted.kind} is computed from its own arrays")
     trial = cache(lambda: Trial.of(classifier, fitted))  # slow, and not needed for every model
+    refused: list[str] = []
     if asked == "auto" or asked in _PRECISIONS:
-        engine = _on_device(classifier, fitted, asked, trial)
+        engine = _on_device(classifier, fitted, asked, trial, refused)
         if engine is not None:
             return engine
     wishes = [("exact", arithmetic) for arithmetic in exact_arithmetics()]
@@ -157,7 +158,8 @@ def _chosen(classifier: SpeciesClassifier, asked: str) -> Engine:
     for name, arithmetic in wishes:
         try:
             model = CompiledModel(fitted, arithmetic, steps=len(classifier.periods))
-            engine = _tested(name, model, classifier, trial, asked=asked, words=arithmetic.words)
+            wish = _wish(asked, name, refused)
+            engine = _tested(name, model, classifier, trial, wish=wish, words=arithmetic.words)
         except (UnknownNetworkError, UnknownFeatureError) as unknown:
             return _torch(f"our kernels do not know the model: {unknown}")
         # the latter where numba is told to compile nothing
@@ -169,16 +171,30 @@ def _chosen(classifier: SpeciesClassifier, asked: str) -> Engine:
                 arithmetic.words,
                 first,
             )
+            refused.append(f"{name} cannot be compiled on this machine: {first}")
             continue
         if engine is not None:
             return engine
+        refused.append(f"{name} ({arithmetic.words}) failed its self-test")
     return _torch("our own kernels failed their self-test")
 
 
+def _wish(asked: str, name: str, refused: list[str]) -> str:
+    """Return what was asked for and, where that is not what is used, why."""
+    if asked == name:
+        return "asked for"
+    why = f", which is not used: {refused[0]}" if refused and asked != "auto" else ""
+    return f"asked for {asked}{why}"
+
+
 def _on_device(
-    classifier: SpeciesClassifier, fitted: Fitted, asked: str, trial: Callable[[], Trial]
+    classifier: SpeciesClassifier,
+    fitted: Fitted,
+    asked: str,
+    trial: Callable[[], Trial],
+    refused: list[str],
 ) -> Engine | None:
-    """Return an engine on a device; None where there is none, or it fails."""
+    """Return an engine on a device; None where there is none, or it fails: why goes to `refused`."""
     try:
         device = find_device()
         for name in dict.fromkeys(("cuda" if asked == "auto" else asked, "cuda")):
@@ -186,17 +202,22 @@ def _on_device(
             steps = len(classifier.periods)
             model = DeviceModel(fitted, steps=steps, device=device, precision=precision)
             try:
-                engine = _tested(name, model, classifier, trial, asked=asked, words=model.words)
+                wish = _wish(asked, name, refused)
+                engine = _tested(name, model, classifier, trial, wish=wish, words=model.words)
             except RuntimeError as error:  # PyTorch's for what a device or its libraries cannot do
                 _log.warning("engine %s failed its self-test and is NOT used: %s", name, error)
+                refused.append(f"{name} failed its self-test: {error}")
                 continue
             if engine is not None:
                 return engine
+            refused.append(f"{name} failed its self-test")
     except (UnknownNetworkError, UnknownFeatureError) as unknown:
         _log.info("no device is used: it does not compute %s", unknown)
+        refused.append(f"a device does not compute {unknown}")
     except DeviceError as error:
         if asked != "auto" or torch.cuda.is_available():
             _log.warning("engine %s was asked for; the device is NOT used: %s", asked, error)
+        refused.append(str(error))
     return None
 
 
@@ -225,7 +246,7 @@ def _tested(
     classifier: SpeciesClassifier,
     trial: Callable[[], Trial],
     *,
-    asked: str,
+    wish: str,
     words: str,
 ) -> Engine | None:
     """Return the engine if it is as exact as its name says; None, with a warning, if not."""
@@ -234,7 +255,6 @@ def _tested(
     )
     difference = outcome.difference
     if difference <= TOLERANCE[name] and outcome.classes_equal >= CLASSES_EQUAL:
-        wish = "asked for" if asked == name else f"asked for {asked}"
         return Engine(
             name=name,
             reason=f"{wish}; {words}{_at_a_time(model)}; self-test differs by {difference:.1e}",

@@ -90,7 +90,9 @@ def _on_this_machine(section: ClusterSection, stack: contextlib.ExitStack) -> Lo
             "n_workers": 1 if is_threads else workers,
             "threads_per_worker": workers if is_threads else 1,
             "processes": not is_threads,
-            "dashboard_address": "127.0.0.1:0" if section.dashboard else None,
+            # without an address Dask takes port 8787 even for no dashboard, and warns if it is taken
+            "dashboard_address": "127.0.0.1:0",
+            "scheduler_kwargs": {"dashboard": section.dashboard},
             "silence_logs": logging.CRITICAL,
             # tiles are bounded by plan, and other programs share the machine
             "memory_limit": 0,

@@ -105,15 +105,16 @@ def _gateway_cluster(*, cluster_options: dict[str, Any] | None = None, **options
 
 
 def _options_for(make: Callable[..., Any], section: ClusterSection) -> dict[str, Any]:
-    """Return the recipe's options; of a queue with a dashboard that takes any free port, or none."""
+    """Return the recipe's options; of a queue with a scheduler that takes any free port."""
     options = dict(section.options)
     if section.kind in QUEUES:
-        wanted = {"dashboard_address": ":0" if section.dashboard else None}
+        # without an address Dask takes port 8787 even for no dashboard, and warns if it is taken
+        wanted = {"dashboard_address": ":0", "dashboard": section.dashboard}
         options["scheduler_options"] = wanted | options.get("scheduler_options", {})
     elif section.kind in _SCALED_AT_ONCE and section.workers is not None:
         options.setdefault("n_workers", section.workers)
     elif not section.dashboard and "dashboard_address" in inspect.signature(make).parameters:
-        options.setdefault("dashboard_address", None)
+        options.setdefault("dashboard_address", "127.0.0.1:0")
     return options
 
 

@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
-_TIMES = ("seconds", "made_at", "first_used")
-"""Keys of a ledger's records and notes that are times."""
+_TIMES = ("seconds", "made_at", "first_used", "record_digest")
+"""Keys of a ledger's records and notes that are times, or follow from them."""
 
 _LEFT_OVER = re.compile(r"\.(partial|draft)$")
 """Names of files that a killed writer may leave behind; no reader looks at them."""

@@ -55,7 +55,7 @@ class Mine(LocalCluster):  # type: ignore[misc]
         Mine.made = {"colour": colour, **more}
         super().__init__(
             n_workers=0, threads_per_worker=1, processes=False, protocol="tcp://", host="127.0.0.1",
-            **more,
+            dashboard_address="127.0.0.1:0", **more,
         )  # fmt: skip
 
 

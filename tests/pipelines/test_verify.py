@@ -14,7 +14,7 @@ import pytest
 import zarr
 from small_recipe import small_recipe, train_on_first_tile, two_overpasses_a_month
 
-from cube.ledger import Ledger
+from cube.ledger import Ledger, sealed
 from cube.place import Place
 from cube.store import read_spec
 from pipelines.progress import Reporter
@@ -134,7 +134,7 @@ def test_a_damaged_object_is_named_and_forgotten(
     harm(_shard(store, layer, 1, 2))
     code, (cube,), complaint = verify(store)
     assert code == 1
-    assert f"{str(store)!r} is not whole: 7 of 8 tiles, 1 faults" in complaint
+    assert f"{str(store)!r} is not whole: 7 of 8 tiles, 1 fault." in complaint
     assert [(fault["place"], fault["kind"]) for fault in cube["faults"]] == [
         ("tile r0001c0002", "damaged")
     ]
@@ -178,7 +178,8 @@ def test_a_damaged_map_is_named_and_forgotten(run: Path, verify: Verify) -> None
 def test_a_map_of_other_pixels_than_the_cube_has_now_is_stale(run: Path, verify: Verify) -> None:
     record = run / "out" / "cube.zarr" / "ledger" / "r0001c0001.json"
     changed = json.loads(record.read_text()) | {"reflectance_digest": "0" * 64}
-    record.write_text(json.dumps(changed))
+    del changed["record_digest"]
+    record.write_text(sealed(changed))
     code, (cube, mapped), _ = verify(run / "out")
     assert code == 1
     assert cube["faults"][0]["what"] == "its reflectance is not what was recorded"
@@ -204,9 +205,10 @@ def test_what_a_recipe_would_make_otherwise_is_stale(run: Path, verify: Verify) 
     ("record", "kind", "said"),
     [
         ("{", "damaged", "is damaged"),
-        ('{"tile": "r0000c0000", "inputs": "x"}', "damaged", "it is of tile"),
-        ('{"tile": "r0000c0001", "inputs": 5}', "damaged", "with inputs 5"),
-        ('{"tile": "r0000c0001", "inputs": "x"}', "damaged", "not what was recorded"),
+        (sealed({"tile": "r0000c0000", "inputs": "x"}), "damaged", "it is of tile"),
+        (sealed({"tile": "r0000c0001", "inputs": 5}), "damaged", "with inputs 5"),
+        (sealed({"tile": "r0000c0001", "inputs": "x"}), "damaged", "not what was recorded"),
+        ('{"tile": "r0000c0001", "inputs": "x"}', "damaged", "it has no checksum of itself"),
         (None, "unrecorded", "4 objects with pixels and no record"),
     ],
 )
@@ -295,6 +297,51 @@ def test_metadata_that_are_not_the_spec_are_named_and_mended(
     assert cube["bytes_checked"] == 0  # nothing is decoded by what we did not write
     assert verify(store, "--repair")[0] == 0
     assert _digests(store) == before
+
+
+def _harm_array(store: Path) -> None:
+    _edit_metadata(store, "reflectance", lambda m: m.update(fill_value=7))
+
+
+def _harm_root(store: Path) -> None:
+    _edit_metadata(store, "", lambda m: m["attributes"].update(hello=1))
+
+
+def _harm_note(store: Path) -> None:
+    note = next((store / "ledger").glob("settings-*.json"))
+    note.write_text(note.read_text().replace("median", "medoid"))
+
+
+def _harm_record(store: Path) -> None:
+    record = store / "ledger" / "r0001c0001.json"
+    record.write_text(record.read_text().replace("S2A_48SYC", "S2B_48SYC", 1))
+
+
+@pytest.mark.parametrize(
+    ("harm", "place", "kind", "said"),
+    [
+        (_harm_array, "reflectance", "layout", "fill_value"),
+        (_harm_root, "zarr.json", "layout", "attribute 'hello' that we have not written"),
+        (_harm_note, "ledger/settings-", "note", "not as it was written"),
+        (_harm_record, "tile r0001c0001", "damaged", "its record is damaged"),
+    ],
+)
+def test_after_repair_every_file_is_as_it_was(
+    run: Path, verify: Verify, harm: Callable[[Path], None], place: str, kind: str, said: str
+) -> None:
+    store = run / "out" / "cube.zarr"
+    before = _objects(store)
+    notes = {file: file.read_bytes() for file in (store / "ledger").glob("*-*.json")}
+    harm(store)
+    code, (cube,), _ = verify(store)
+    assert (code, len(cube["faults"])) == (1, 1)
+    assert cube["faults"][0]["place"].startswith(place)
+    assert cube["faults"][0]["kind"] == kind
+    assert said in cube["faults"][0]["what"]
+    assert cube["not_looked_at"] == (8 if harm is _harm_array else 0)
+    assert verify(run / "recipe.toml", "--repair")[0] == 0
+    assert _objects(store) == before
+    assert {file: file.read_bytes() for file in (store / "ledger").glob("*-*.json")} == notes
 
 
 @pytest.mark.parametrize("name", ["x", "y", "time", "period", "band"])

@@ -140,7 +140,11 @@ def test_what_would_change_it_is_told(
     [
         (("--lon", "10", "--lat", "50"), "outside of the grid: x 700000 … 709600"),
         (("--x", "709601", "--y", "3699000"), "outside of the grid"),
-        (("--lon", "10", "--lat", "95"), "has no coordinates"),
+        (("--lon", "10", "--lat", "95"), "latitude 95 is beyond 90; are --lon and --lat swapped?"),
+        (
+            ("--x", "3699000", "--y", "701000"),
+            "; swapped, it lies inside: are --x and --y swapped?",
+        ),
         (("--lon", "nan", "--lat", "5"), "has no coordinates"),
         (("--lon", "10"), "a place is --lon and --lat, or --x and --y"),
         (("--lon", "10", "--lat", "5", "--x", "1", "--y", "2"), "a place is --lon"),

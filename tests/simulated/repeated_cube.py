@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 
 from cube.bands import NODATA, SCALE
-from cube.ledger import Ledger, digest
+from cube.ledger import Ledger, digest, sealed
 from cube.mapstore import create_map
 from cube.spec import Region
 from cube.store import CubeBlocks, count_files, create_cube, write_region
@@ -120,7 +120,7 @@ def _write_tiles(
             "lost": [],
         },
     )
-    record = json.loads((ledger.folder / f"{first.id}.json").read_text())
+    record = ledger.record_of(first)
     shards = [file for file in (path / "reflectance").rglob("0") if file.is_file()]
     shards += [
         file
@@ -134,7 +134,7 @@ def _write_tiles(
             copy(shard, _place(shard, region))
         own = {**record, "tile": region.id, "inputs": plan.tile_inputs[region.id]}
         # not by the ledger, which waits for the disk with every record
-        (path / "ledger" / f"{region.id}.json").write_text(json.dumps(own))
+        (path / "ledger" / f"{region.id}.json").write_text(sealed(own))
 
 
 def _place(shard: Path, region: Region) -> Path:

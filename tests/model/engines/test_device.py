@@ -427,7 +427,7 @@ def test_without_a_device_the_processor_computes(
         assert not caplog.records  # nobody asked for one
         engine = choose_engine(classifier, asked)
     assert engine.name == given
-    assert engine.reason.startswith(f"asked for {asked}; ")
+    assert engine.reason.startswith(f"asked for {asked}, which is not used: no CUDA device")
     assert f"engine {asked} was asked for; the device is NOT used: no CUDA device" in caplog.text
 
 
