@@ -208,7 +208,12 @@ def test_what_a_recipe_would_make_otherwise_is_stale(run: Path, verify: Verify) 
         (sealed({"tile": "r0000c0000", "inputs": "x"}), "damaged", "it is of tile"),
         (sealed({"tile": "r0000c0001", "inputs": 5}), "damaged", "with inputs 5"),
         (sealed({"tile": "r0000c0001", "inputs": "x"}), "damaged", "not what was recorded"),
-        ('{"tile": "r0000c0001", "inputs": "x"}', "damaged", "it has no checksum of itself"),
+        ('{"tile": "r0000c0001", "inputs": "x"}', "damaged", "not what was recorded"),
+        (
+            '{"tile": "r0000c0001", "inputs": "x", "made_from": {}}',
+            "damaged",
+            "it has no checksum of itself",
+        ),
         (None, "unrecorded", "4 objects with pixels and no record"),
     ],
 )
