@@ -226,7 +226,7 @@ def test_fast_that_is_not_good_enough_becomes_exact(
     with caplog.at_level(logging.WARNING, "model.engines"):
         engine = choose_engine(classifier, "fast")
     assert engine.name == "exact"
-    assert engine.reason.startswith("asked for fast; float32 in ")
+    assert engine.reason.startswith("asked for fast, which is not used: fast (float32 in ")
     assert "engine fast (" in caplog.text
 
 

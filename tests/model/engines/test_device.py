@@ -442,7 +442,9 @@ def test_a_device_that_is_wrong_is_not_used(
     with caplog.at_level(logging.WARNING, "model.engines"):
         engine = choose_engine(classifier, "cuda-fast")
         assert engine.name == "cuda"
-        assert engine.reason.startswith("asked for cuda-fast; float32 on a processor")
+        assert engine.reason.startswith(
+            "asked for cuda-fast, which is not used: cuda-fast failed its self-test; float32 on a processor"
+        )
         assert "engine cuda-fast (bfloat16 on a processor" in caplog.text
         monkeypatch.setitem(chosen.TOLERANCE, "cuda", 1e-12)
         assert choose_engine(classifier, "auto").name == "exact"
