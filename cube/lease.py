@@ -92,6 +92,10 @@ class Owner:
         return f"process {self.process} on {self.host!r}"
 
 
+_OVER: set[bytes | None] = set()
+"""What lies in leases of this process that are over and could not say so."""
+
+
 class Lease:
     """The right to write into a folder; given back by `release`, lost if it is not kept up."""
 
@@ -121,7 +125,7 @@ class Lease:
         seen, since = b"", _now()
         while True:
             owner = current_owner(self.folder)
-            if owner is None or owner.is_free or owner.is_dead:
+            if owner is None or owner.is_free or owner.is_dead or owner.text in _OVER:
                 if self._create(0 if owner is None else owner.number):
                     return
                 continue
@@ -148,9 +152,12 @@ class Lease:
         if self._thread is not None:
             self._thread.join()
         if self._lost is None:
-            # where that fails the lease ends by itself
-            with contextlib.suppress(OSError, WorkFailedError):
+            try:
                 self._confirm(is_free=True)
+            except (OSError, WorkFailedError):
+                # as on a full disk: for others it ends by itself, this process knows that it is over
+                with contextlib.suppress(OSError):
+                    _OVER.add(_text(self.mark))
 
     def _create(self, last: int) -> bool:
         """Take the number after `last`; False if another was first."""

@@ -19,7 +19,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """Return an empty disk of 700 kB, on which a part of the cube has room."""
     place = tmp_path / "disk"
     place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(place)]
+    words = ["mount", "-t", "tmpfs", "-o", "size=1000k", "tmpfs", str(place)]
     try:
         made = subprocess.run(words, check=False, capture_output=True, text=True)
     except FileNotFoundError:
