@@ -179,7 +179,7 @@ def _read(path: Place) -> dict[str, Any]:
 def _parsed(path: Place, text: bytes) -> dict[str, Any]:
     """Return a record from its text; `InputError` if it is damaged."""
     try:
-        record = json.loads(text)
+        record: dict[str, Any] = json.loads(text)
         # earlier versions did not seal theirs; nothing asks for their inputs, so the tile is made anew
         if not isinstance(record, dict) or _SEAL in record or "made_from" in record:
             record = unsealed(text)
